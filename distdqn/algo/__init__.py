@@ -1,0 +1,1 @@
+"""The equations of deep Q-learning, one function each, in the notation of the papers."""

@@ -1,0 +1,227 @@
+"""The doors: `distdqn train`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distdqn.config import ConfigError, RunConfig
+from distdqn.run_folder import RunFolder, RunFolderError
+
+BAD_INPUT = 2
+EXAMPLES = """examples:
+  distdqn train                                        Pong, in a form that fits this machine
+  distdqn train experiment=cartpole                    a minute or two on a laptop
+  distdqn train experiment=apex env.game=breakout actors.count=32 learner.device=cuda
+  distdqn train engine.address=auto actors.count=256   on the Ray cluster that this machine belongs to
+  distdqn resume runs/pong-20260101-120000             goes on where it stopped
+  distdqn plot runs/*                                  learning curves by frames and by wall clock
+  distdqn record runs/pong-20260101-120000             a GIF of a game with its Q-values
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a door; gives the exit code: 0 done, 2 bad input, 3 stopped early but resumable, 1 anything else."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if known.door not in ("train", "bench") and rest:
+        parser.error(f"{known.door} does not know {' '.join(rest)}")
+    try:
+        code: int = known.run(known, rest)
+        return code
+    except (ConfigError, RunFolderError) as error:
+        print(f"distdqn: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("distdqn: interrupted", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from distdqn.compose import experiments
+
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "distdqn", description="Deep Q-networks with many actors and one learner, on Ray and PyTorch.",
+        epilog=EXAMPLES, formatter_class=formatter,
+    )  # fmt: skip
+    doors = parser.add_subparsers(dest="door", required=True, metavar="DOOR")
+    listing = "\n".join(f"  {name:<11} {line}" for name, line in experiments().items())
+    door = doors.add_parser(
+        "train", help="train an agent", formatter_class=formatter, usage="distdqn train [KEY=VALUE ...]",
+        description="Trains. Takes Hydra overrides as they are; without any, it learns Pong.",
+        epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}\nkeys and defaults: distdqn train --keys",
+    )  # fmt: skip
+    door.add_argument("--keys", action="store_true", help="print every key with its value and leave")
+    door.set_defaults(run=_train)
+    door = doors.add_parser("resume", help="go on with a run that was stopped")
+    door.add_argument("folder", metavar="RUN", type=Path)
+    door.set_defaults(run=_resume)
+    door = doors.add_parser("evaluate", help="play games with a run's best weights")
+    door.add_argument("folder", metavar="RUN", type=Path)
+    door.add_argument("--episodes", type=_positive, default=30)
+    door.add_argument("--seed", type=int, default=1_000_003)
+    door.add_argument("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
+    door.set_defaults(run=_evaluate)
+    door = doors.add_parser("record", help="a GIF of a game with its Q-values")
+    door.add_argument("folder", metavar="RUN", type=Path)
+    door.add_argument("--out", type=Path, help="default: RUN/videos/CHECKPOINT-recorded.gif")
+    door.add_argument("--seed", type=int, default=1_000_003)
+    door.add_argument("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
+    door.add_argument("--every", type=_positive, default=1, help="keep one frame of this many")
+    door.add_argument("--max-frames", type=int, default=0, help="keep only the last frames (0: all)")
+    door.set_defaults(run=_record)
+    door = doors.add_parser("plot", help="learning curves of one run or several")
+    door.add_argument("folders", metavar="RUN", type=Path, nargs="+")
+    door.add_argument("--out", type=Path, default=Path("curves.png"))
+    door.set_defaults(run=_plot)
+    door = doors.add_parser("bench", help="throughput of each stage and of the whole",
+                            usage="distdqn bench [KEY=VALUE ...]")  # fmt: skip
+    door.set_defaults(run=_bench)
+    door = doors.add_parser("doctor", help="what this machine has and what it would run")
+    door.set_defaults(run=_doctor)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
+def _train(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.compose import compose
+    from distdqn.envs.registry import check_env
+    from distdqn.runtime.preflight import check
+
+    config = compose(overrides)
+    if known.keys:
+        _print_keys(config)
+        return 0
+    spec = check_env(config.env)
+    config = _absolute(config)
+    RunFolder.check(config.run_dir)
+    check(config, spec)
+    from distdqn.runtime.run import train
+
+    return train(config, spec)
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Ray's workers do not share this process's working directory."""
+    from dataclasses import replace
+
+    return replace(config, run_dir=str(Path(config.run_dir).absolute()))
+
+
+def _print_keys(config: RunConfig) -> None:
+    import yaml
+
+    from distdqn.runtime.settings import to_plain
+
+    print(yaml.safe_dump(to_plain(config), sort_keys=False), end="")
+
+
+def _resume(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.envs.registry import check_env
+    from distdqn.runtime.preflight import check
+    from distdqn.runtime.settings import load_config
+
+    config = load_config(known.folder)
+    spec = check_env(config.env)
+    RunFolder.check(config.run_dir, resume=True)
+    check(config, spec)
+    from distdqn.runtime.run import resume
+
+    return resume(config, spec)
+
+
+def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
+    """The run's config, the chosen checkpoint's weights and its name."""
+    from distdqn import checkpoint
+    from distdqn.runtime.settings import load_config
+    from distdqn.types import Weights
+
+    config = load_config(known.folder)
+    folder = known.folder / "checkpoints"
+    name = known.checkpoint
+    if name == "best" and (found := checkpoint.best(folder)):
+        name = found[0]
+    if name in ("best", "newest"):
+        newest = checkpoint.newest_valid(folder)
+        if newest is None:
+            raise ConfigError(f"{known.folder}: no checkpoint there can be read")
+        path, state, _ = newest
+    else:
+        if name not in checkpoint.names(folder):
+            raise ConfigError(f"--checkpoint={name}: must be best, newest or one of "
+                              f"{', '.join(checkpoint.names(folder))}")  # fmt: skip
+        path = folder / name
+        try:
+            state = checkpoint.load(path)
+        except checkpoint.CheckpointError as error:
+            raise ConfigError(str(error)) from None
+    learner = state["learner"]
+    return config, Weights(int(learner["updates"]), learner["online"]), path.name
+
+
+def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
+    import numpy as np
+
+    config, weights, name = _weights(known)
+    from distdqn.evaluate.evaluator import Evaluator
+    from distdqn.evaluate.scores import bootstrap_interval, human_normalised, interquartile_mean
+
+    result = Evaluator(config.env, config.agent, config.evaluation, known.seed).evaluate(weights, known.episodes)
+    returns = np.array(result.returns)
+    print(f"{name}: {len(returns)} episodes in {result.seconds:.0f} s, epsilon {config.evaluation.epsilon}")
+    print(f"  mean {returns.mean():.2f}  median {np.median(returns):.2f}  min {returns.min():g}  max {returns.max():g}")
+    low, high = bootstrap_interval(returns)
+    print(f"  interquartile mean {interquartile_mean(returns):.2f} (95% interval {low:.2f} to {high:.2f})")
+    normalised = human_normalised(config.env.game, float(returns.mean())) if config.env.kind == "atari" else None
+    if normalised is not None:
+        print(f"  human-normalised {normalised:.3f}")
+    return 0
+
+
+def _record(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.envs.registry import check_env
+
+    config, weights, name = _weights(known)
+    spec = check_env(config.env)
+    from distdqn.evaluate.evaluator import Evaluator
+    from distdqn.evaluate.video import write_gif
+
+    recording = Evaluator(config.env, config.agent, config.evaluation, known.seed).record(weights)
+    out = known.out or known.folder / "videos" / f"{name}-recorded.gif"
+    write_gif(recording, spec, out, known.every, known.max_frames)
+    print(f"{out}: {len(recording.frames)} steps, return {recording.game_return:g}, {out.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def _plot(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.report.plot import plot_runs
+
+    print(plot_runs(known.folders, known.out))
+    return 0
+
+
+def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.bench.main import bench
+
+    return bench(overrides)
+
+
+def _doctor(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.doctor import doctor
+
+    return doctor()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Emulators to batches of frames: built by `registry.make_env`, used as a `wrappers.VectorEnv`."""

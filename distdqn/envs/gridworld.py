@@ -1,0 +1,133 @@
+"""A small gridworld whose optimal action values are known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distdqn.config import EnvConfig
+from distdqn.envs.wrappers import check_actions, enlarge
+from distdqn.types import EnvSpec, EnvStep
+
+ACTIONS = ("up", "right", "down", "left")
+MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+STEP_REWARD, GOAL_REWARD, PIT_REWARD = -0.01, 1.0, -1.0
+STEP_LIMIT = 100
+"""Steps after which an episode is truncated."""
+
+
+def gridworld_spec(config: EnvConfig) -> EnvSpec:
+    """Frames are the one-hot state, float32 `(size^2,)`; state = row * size + column."""
+    n = config.size
+    return EnvSpec(f"gridworld/{n}x{n}", (n * n,), "float32", 1, len(ACTIONS), 1, ACTIONS)
+
+
+def goal(config: EnvConfig) -> int:
+    """The state in the bottom right corner: reward 1, terminal."""
+    return config.size**2 - 1
+
+
+def pit(config: EnvConfig) -> int:
+    """The state above the goal: reward -1, terminal."""
+    return goal(config) - config.size
+
+
+def nonterminal(config: EnvConfig) -> np.ndarray:
+    """bool `[size^2]`: the states in which actions are taken; an episode may start in any of them."""
+    mask = np.ones(config.size**2, bool)
+    mask[[goal(config), pit(config)]] = False
+    return mask
+
+
+def observations(config: EnvConfig) -> np.ndarray:
+    """The frame of every state, float32 `[size^2, size^2]`."""
+    return np.eye(config.size**2, dtype=np.float32)
+
+
+def transitions(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Next state of each state and direction, int64 `[size^2, 4]`, and the reward of entering each state,
+    float64 `[size^2]` (staying in front of a wall enters the state again)."""
+    n = config.size
+    row, column = np.divmod(np.arange(n * n), n)
+    moved = [np.clip(row + dr, 0, n - 1) * n + np.clip(column + dc, 0, n - 1) for dr, dc in MOVES]
+    reward = np.full(n * n, STEP_REWARD)
+    reward[goal(config)], reward[pit(config)] = GOAL_REWARD, PIT_REWARD
+    return np.stack(moved, axis=1), reward
+
+
+def optimal_q(config: EnvConfig, discount: float) -> np.ndarray:
+    """Q*(s, a) by value iteration until no value moves by 1e-13, float64 `[size^2, 4]`; 0 in terminal states.
+
+    Q(s, a) = (1 - slip) D(s, a) + slip mean_b D(s, b) with D(s, d) = r(s') + discount V(s') for the cell s'
+    in direction d (Sutton and Barto 2018, section 4.4). The step limit has no part in it: a truncated episode
+    is bootstrapped.
+    """
+    next_state, reward = transitions(config)
+    live = nonterminal(config)
+    v = np.zeros(len(live))
+    while True:
+        direct = reward[next_state] + discount * v[next_state]
+        q = (1 - config.slip) * direct + config.slip * direct.mean(axis=1, keepdims=True)
+        q[~live] = 0.0
+        v, previous = q.max(axis=1), v
+        if np.abs(v - previous).max() < 1e-13:
+            return np.asarray(q)
+
+
+class GridworldEnv:
+    """N gridworlds of `config.size` squared cells, all slots in one array operation.
+
+    The four actions move one cell, walls keep one in place, and with probability `config.slip` the direction
+    is drawn uniformly from all four instead. Entering the goal gives 1 and the pit -1, both end the episode;
+    any other step gives -0.01. Episodes start in a random non-terminal state, so that every state is visited,
+    and are truncated after 100 steps.
+    """
+
+    def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
+        self.spec = gridworld_spec(config)
+        self.num_slots = num_slots
+        self._config = config
+        self._rng = np.random.default_rng(seed)
+        self._next_state, reward = transitions(config)
+        self._reward = reward.astype(np.float32)
+        self._observations = observations(config)
+        self._live = nonterminal(config)
+        self._starts = np.flatnonzero(self._live)
+        self._state = np.zeros(num_slots, np.int64)
+        self._age = np.zeros(num_slots, np.int64)
+        self._last = np.zeros(num_slots, bool)
+
+    def _start(self, which: np.ndarray) -> None:
+        """Starts the next episode of the slots in `which`, bool `[N]`."""
+        self._state[which] = self._rng.choice(self._starts, size=int(which.sum()))
+        self._age[which] = 0
+
+    def reset(self) -> np.ndarray:
+        """See `VectorEnv`."""
+        self._start(np.ones(self.num_slots, bool))
+        self._last = np.zeros(self.num_slots, bool)
+        return self._observations[self._state]
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """See `VectorEnv`."""
+        action = check_actions(action, self.num_slots, len(ACTIONS))
+        dummy = self._last
+        slipped = self._rng.random(self.num_slots) < self._config.slip
+        direction = np.where(slipped, self._rng.integers(len(ACTIONS), size=self.num_slots), action)
+        self._state = self._next_state[self._state, direction]
+        self._age = self._age + 1
+        self._start(dummy)
+        reward = np.where(dummy, np.float32(0), self._reward[self._state])
+        terminated = ~self._live[self._state]
+        self._last = terminated | (self._age >= STEP_LIMIT)
+        return EnvStep(self._observations[self._state], reward, terminated, self._last.copy())
+
+    def render(self) -> np.ndarray:
+        """The first slot's grid, enlarged, uint8 `[H, W, 3]`: agent white, goal green, pit red."""
+        n = self._config.size
+        cells = np.full((n * n, 3), 40, np.uint8)
+        cells[goal(self._config)], cells[pit(self._config)] = (0, 160, 0), (160, 0, 0)
+        cells[self._state[0]] = 255
+        return enlarge(cells.reshape(n, n, 3))
+
+    def close(self) -> None:
+        """See `VectorEnv`."""

@@ -1,0 +1,187 @@
+"""Any Gymnasium environment with a discrete action space (Towers et al. 2024)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from distdqn.config import ConfigError, EnvConfig
+from distdqn.envs.wrappers import check_actions, enlarge, resize, slot_seeds, to_grey
+from distdqn.types import EnvSpec, EnvStep
+
+Encode = Callable[[Any], Any]
+
+
+def _line(thing: object) -> str:
+    """An error or a space as one line of text."""
+    return " ".join(str(thing).split()) or type(thing).__name__
+
+
+def make_one(config: EnvConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make` of `env.id` with `env.kwargs` and `kwargs`; failures are one-line `ConfigError`s."""
+    try:
+        return gymnasium.make(config.id, **{"disable_env_checker": True, **config.kwargs, **kwargs})
+    except gymnasium.error.UnregisteredEnv as error:
+        near = difflib.get_close_matches(config.id, list(gymnasium.registry), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else _line(error)
+        raise ConfigError(f"env.id={config.id}: no such Gymnasium environment, {hint}") from error
+    except Exception as error:
+        if isinstance(error, TypeError) and config.kwargs:
+            raise ConfigError(
+                f"env.kwargs={config.kwargs}: refused by {config.id}: {_line(error)}"
+            ) from error
+        raise ConfigError(f"env.id={config.id}: cannot be made: {_line(error)}") from error
+
+
+def _actions(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[int, int]:
+    """The first action and the number of actions."""
+    if not isinstance(space, Discrete):
+        raise ConfigError(f"env.id={config.id}: needs a discrete action space, it has {_line(space)}")
+    return int(space.start), int(space.n)
+
+
+def _observation(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[tuple[int, ...], str, Encode]:
+    """Shape and dtype of a frame, and the function that makes one of an observation."""
+    if isinstance(space, Discrete):
+        one_hot, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
+        return (int(space.n),), "float32", lambda x: one_hot[int(x) - start]
+    if not isinstance(space, Box):
+        raise ConfigError(f"env.id={config.id}: needs Box or Discrete observations, it has {_line(space)}")
+    if _is_image(space):
+        height, width = (config.frame_size, config.frame_size) if config.frame_size else space.shape[:2]
+        return (height, width), "uint8", lambda x: resize(to_grey(np.asarray(x)), height, width)
+    size = int(np.prod(space.shape))
+    if len(space.shape) == 1:
+        return (size,), "float32", lambda x: x
+    return (size,), "float32", lambda x: np.asarray(x).reshape(size)
+
+
+def _is_image(space: Box) -> bool:
+    """uint8 of shape (H, W), or (H, W, C) with one, three or four channels."""
+    shape = space.shape
+    return space.dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
+
+
+def _spec(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> EnvSpec:
+    _, num_actions = _actions(config, env.action_space)
+    shape, dtype, _ = _observation(config, env.observation_space)
+    return EnvSpec(f"gym/{config.id}", shape, dtype, config.stack if len(shape) == 2 else 1, num_actions)
+
+
+def gym_spec(config: EnvConfig) -> EnvSpec:
+    """The spec of `env.id`; `ConfigError` where it is unknown or its spaces are not supported."""
+    env = make_one(config)
+    try:
+        return _spec(config, env)
+    finally:
+        env.close()
+
+
+class GymEnv:
+    """N Gymnasium environments stepped in a loop (faster than `SyncVectorEnv`, which copies and checks more).
+
+    Observations become frames: a Box vector float32 as it is, a Box of higher rank flattened, a Discrete
+    one-hot, a uint8 image grey and resized to a square of `frame_size` (null keeps its size). Only images are
+    stacked. Action 0 is the first of the action space. A time limit is `last` without `terminated`.
+    """
+
+    def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, **kwargs: Any) -> None:
+        self.num_slots = num_slots
+        self._envs = [make_one(config, **kwargs) for _ in range(num_slots)]
+        self.spec = _spec(config, self._envs[0])
+        self._first_action, _ = _actions(config, self._envs[0].action_space)
+        _, _, self._encode = _observation(config, self._envs[0].observation_space)
+        self._seeds = slot_seeds(seed, num_slots)
+        self._last = np.zeros(num_slots, bool)
+
+    def _frames(self) -> np.ndarray:
+        return np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
+
+    def reset(self) -> np.ndarray:
+        """See `VectorEnv`."""
+        frame = self._frames()
+        for i, env in enumerate(self._envs):
+            observation, _ = env.reset(seed=int(self._seeds[i]))
+            frame[i] = self._encode(observation)
+        self._last = np.zeros(self.num_slots, bool)
+        return frame
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """See `VectorEnv`."""
+        actions = (check_actions(action, self.num_slots, self.spec.num_actions) + self._first_action).tolist()
+        frame, reward = self._frames(), np.zeros(self.num_slots, np.float32)
+        terminated, last = np.zeros(self.num_slots, bool), np.zeros(self.num_slots, bool)
+        for i, (env, dummy) in enumerate(zip(self._envs, self._last.tolist(), strict=True)):
+            if dummy:
+                observation, _ = env.reset()
+            else:
+                observation, reward[i], ended, truncated, _ = env.step(actions[i])
+                terminated[i], last[i] = ended, ended or truncated
+            frame[i] = self._encode(observation)
+        self._last = last
+        return EnvStep(frame, reward, terminated, last.copy())
+
+    def close(self) -> None:
+        """See `VectorEnv`."""
+        for env in self._envs:
+            env.close()
+        self._envs = []
+
+
+class RenderedGymEnv(GymEnv):
+    """`GymEnv` of one slot with `render`: the environment's own picture or, where it has none (classic
+    control needs pygame for that), its observation drawn."""
+
+    def __init__(self, config: EnvConfig, seed: int) -> None:
+        self._draws_itself = _draws_itself(config)
+        mode = {"render_mode": "rgb_array"} if self._draws_itself else {}
+        super().__init__(config, num_slots=1, threads=1, seed=seed, **mode)
+        self._frame = self._frames()[0]
+
+    def reset(self) -> np.ndarray:
+        """See `VectorEnv`."""
+        frame = super().reset()
+        self._frame = frame[0]
+        return frame
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """See `VectorEnv`."""
+        step = super().step(action)
+        self._frame = step.frame[0]
+        return step
+
+    def render(self) -> np.ndarray:
+        """uint8 `[H, W, 3]`."""
+        if self._draws_itself:
+            return np.asarray(self._envs[0].render(), np.uint8)
+        return enlarge(self._frame if self.spec.pixels else bars(self._frame))
+
+
+def _draws_itself(config: EnvConfig) -> bool:
+    """True where `render_mode="rgb_array"` gives a picture, on this machine."""
+    try:
+        env = make_one(config, render_mode="rgb_array")
+    except ConfigError:
+        return False
+    try:
+        env.reset()
+        picture = env.render()
+        return isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
+    except Exception:
+        return False
+    finally:
+        env.close()
+
+
+def bars(vector: np.ndarray, height: int = 41) -> np.ndarray:
+    """float32 `[D]` as uint8 `[height, D, 3]`: for each x, a bar from the middle as long as x / (1 + |x|)."""
+    middle = height // 2
+    end = middle - np.rint(middle * vector / (1 + np.abs(vector)))
+    row = np.arange(height)[:, None]
+    on = (row >= np.minimum(end, middle)) & (row <= np.maximum(end, middle))
+    return np.where(on[:, :, None], np.uint8(255), np.uint8(40)).repeat(3, axis=2)

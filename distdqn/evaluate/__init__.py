@@ -1,0 +1,1 @@
+"""Games that are not trained on: scores, and videos of them."""

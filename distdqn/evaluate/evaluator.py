@@ -1,0 +1,112 @@
+"""Plays whole games with given weights and next to no exploration."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from distdqn.act.policy import Policy
+from distdqn.algo.exploration import epsilon_greedy
+from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
+from distdqn.envs.registry import make_env, make_rendered_env
+from distdqn.types import Evaluation, Recording, Weights
+
+
+class Evaluator:
+    """Evaluates and records. Every call plays new games, the same ones for the same seed and number of calls."""
+
+    def __init__(self, env: EnvConfig, agent: AgentConfig, config: EvaluationConfig, seed: int) -> None:
+        torch.set_num_threads(config.threads)
+        self.env, self.agent, self.config = env, agent, config
+        self.seed = seed
+        self.calls = 0
+
+    def _seeds(self) -> tuple[int, np.random.Generator]:
+        self.calls += 1
+        sequence = np.random.SeedSequence([self.seed, self.calls])
+        return int(sequence.generate_state(1)[0] >> 1), np.random.default_rng(sequence)
+
+    def evaluate(self, weights: Weights, episodes: int) -> Evaluation:
+        """Unclipped returns of `episodes` whole games.
+
+        Every slot plays its share of them to the end: taking whichever games end first would favour short ones.
+        """
+        start = time.perf_counter()
+        seed, rng = self._seeds()
+        slots = min(self.config.envs, episodes)
+        quota = np.array([len(q) for q in np.array_split(np.arange(episodes), slots)])
+        env = make_env(self.env, slots, self.config.threads, seed)
+        policy = Policy(self.agent.network, env.spec, slots)
+        policy.load(weights)
+        history = _History(env.spec.stack, env.reset())
+        game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
+        epsilon = np.full(slots, self.config.epsilon)
+        returns: list[list[float]] = [[] for _ in range(slots)]
+        lengths: list[list[int]] = [[] for _ in range(slots)]
+        while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
+            q_values = policy.q_values(history.stacks(), history.age)
+            step = env.step(epsilon_greedy(q_values, epsilon, rng))
+            game_return += step.reward
+            game_steps += ~history.dummy
+            for slot in np.nonzero(step.last)[0]:
+                if len(returns[slot]) < quota[slot]:
+                    returns[slot].append(float(game_return[slot]))
+                    lengths[slot].append(int(game_steps[slot]) * env.spec.frame_skip)
+                game_return[slot] = game_steps[slot] = 0
+            history.push(step.frame, step.last)
+        env.close()
+        return Evaluation(
+            version=weights.version,
+            returns=tuple(r for rs in returns for r in rs),
+            lengths=tuple(n for ns in lengths for n in ns),
+            seconds=time.perf_counter() - start,
+        )
+
+    def record(self, weights: Weights, max_steps: int = 5000) -> Recording:
+        """One game, frame by frame, with the Q-values before each action; cut after `max_steps` agent steps."""
+        seed, rng = self._seeds()
+        env = make_rendered_env(self.env, seed)
+        policy = Policy(self.agent.network, env.spec, 1)
+        policy.load(weights)
+        history = _History(env.spec.stack, env.reset())
+        epsilon = np.full(1, self.config.epsilon)
+        frames, values, actions, rewards = [], [], [], []
+        for _ in range(max_steps):
+            frames.append(env.render())
+            values.append(policy.q_values(history.stacks(), history.age)[0].copy())
+            action = epsilon_greedy(values[-1][None], epsilon, rng)
+            step = env.step(action)
+            actions.append(int(action[0]))
+            rewards.append(float(step.reward[0]))
+            history.push(step.frame, step.last)
+            if step.last[0]:
+                break
+        env.close()
+        return Recording(
+            frames=np.stack(frames),
+            q=np.stack(values),
+            action=np.array(actions, np.int64),
+            reward=np.array(rewards, np.float32),
+            game_return=float(sum(rewards)),
+        )
+
+
+class _History:
+    """The S newest frames of N slots, `[S, N, ...]`, with their ages."""
+
+    def __init__(self, stack: int, frame: np.ndarray) -> None:
+        self.frames = np.zeros((stack, *frame.shape), frame.dtype)
+        self.frames[-1] = frame
+        self.age = np.zeros(len(frame), np.int32)
+        self.dummy = np.zeros(len(frame), bool)
+
+    def stacks(self) -> np.ndarray:
+        return self.frames if self.frames.ndim == 4 else self.frames[-1]
+
+    def push(self, frame: np.ndarray, last: np.ndarray) -> None:
+        self.frames[:-1] = self.frames[1:]
+        self.frames[-1] = frame
+        self.age = np.where(self.dummy, 0, self.age + 1).astype(np.int32)
+        self.dummy = last.copy()

@@ -1,0 +1,1 @@
+"""Learning: minibatches to gradient steps, priorities and new weights."""

@@ -1,0 +1,58 @@
+"""What this machine has, found out without importing anything heavy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores that this process may use, GPUs, bytes of memory that are free, bytes free in shared memory."""
+
+    cores: int
+    gpus: int
+    memory: int
+    memory_free: int
+    shared_memory_free: int
+
+
+@cache
+def cuda_devices() -> int:
+    """Number of CUDA devices, asked of the driver itself: importing PyTorch for it takes seconds."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int()
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    except OSError:
+        pass
+    return 0
+
+
+def inspect() -> Machine:
+    """This machine now; a container's memory limit counts."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+        if used.exists():
+            free = min(free, max(0, int(text) - int(used.read_text())))
+    shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
+    return Machine(len(os.sched_getaffinity(0)), cuda_devices(), total, free, shared)
+
+
+def disk_free(path: Path) -> int:
+    """Bytes free where `path` is or would be."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

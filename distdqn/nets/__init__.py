@@ -1,0 +1,1 @@
+"""The parts of a Q-network: torso -> memory -> head."""

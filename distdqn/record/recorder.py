@@ -1,0 +1,207 @@
+"""One `Recorder` in front of every place where numbers go."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TextIO
+
+from distdqn.config import RunConfig, to_mapping
+from distdqn.record import jsonl, wandb
+from distdqn.record.console import Progress, Screen, count, duration, number
+from distdqn.record.tensorboard import TensorBoard
+from distdqn.run_folder import RunFolder
+from distdqn.types import State
+
+REQUIRED = ("time_s", "env_frames", "env_steps", "learner_updates")
+"""What every record holds."""
+
+
+class Sink(Protocol):
+    """A place where records go."""
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Takes one record."""
+
+    def close(self) -> None:
+        """Writes what is pending."""
+
+
+class Recorder:
+    """Hands each record to `metrics.jsonl`, TensorBoard, W&B and the screen.
+
+    A place that fails is left out from then on, with an event; `metrics.jsonl` alone is tried again.
+
+        recorder = Recorder(folder, config)
+        recorder.restore(checkpoint["recorder"])      # on resume, before the first record
+        recorder.record({"time_s": 5.0, "env_frames": 4000, "env_steps": 1000, "learner_updates": 0})
+        recorder.event("actor 1 lost, restarted")
+        recorder.summary({"outcome": "done"})
+        recorder.close()
+
+    Args:
+        folder: the run's folder; records already in it are read, and `last` goes on from them.
+        config: `tensorboard`, `screen` and `track` say which places there are.
+        wandb_id: the W&B run to go on with; a new one otherwise.
+        out: where the screen is; standard output by default.
+
+    Attributes:
+        last: the last value of each metric.
+    """
+
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, wandb_id: str | None = None, out: TextIO | None = None
+    ) -> None:
+        self._folder, self._config = folder, config
+        self._wandb_id = wandb_id or wandb.new_id()
+        self._wandb: wandb.WandB | None = None
+        self._started = self._closed = False
+        self._outcome = ""
+        self._sinks: dict[str, Sink] = {}
+        self.last: dict[str, float] = {}
+        self._screen: Screen | None = None
+        try:
+            self._screen = self._sinks["screen"] = Screen(config, config.screen, out)
+        except Exception as error:
+            self._fail("screen", error)
+        for metrics in jsonl.read(folder.metrics):
+            self.last.update(metrics)
+            if self._screen is not None:
+                self._screen.progress.absorb(metrics)
+        if self._screen is not None:
+            self._screen.progress.forget_rates()
+        self._open("metrics.jsonl", lambda: jsonl.JsonLines(folder.metrics))
+        if config.tensorboard:
+            self._open("TensorBoard", lambda: TensorBoard(folder.tensorboard))
+
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """Hands on one record. Raises `ValueError` if it lacks one of `REQUIRED`."""
+        if missing := [name for name in REQUIRED if name not in metrics]:
+            raise ValueError(f"a record lacks {', '.join(missing)}")
+        plain = {k: _plain(v) for k, v in metrics.items()}
+        self.last.update(plain)
+        if not self._started:
+            self._started = True
+            self._start_wandb()
+        if "metrics.jsonl" not in self._sinks:
+            self._open("metrics.jsonl", lambda: jsonl.JsonLines(self._folder.metrics), quiet=True)
+        for name, sink in list(self._sinks.items()):
+            try:
+                sink.write(plain)
+            except Exception as error:
+                self._fail(name, error)
+        self._pass_on_notices()
+
+    def event(self, text: str) -> None:
+        """Shows one line on the screen, with the time of day."""
+        if self._screen is not None:
+            try:
+                self._screen.event(f"{time.strftime('%H:%M:%S')} {text}")
+            except Exception:  # a terminal that went away: nobody is left to tell
+                self._screen = None
+                self._sinks.pop("screen", None)
+
+    def summary(self, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes `summary.json` atomically: the run's name and seed, the last value of each metric, and
+        `extra`, whose `outcome` is shown at the end."""
+        content = {"name": self._config.name, "seed": self._config.seed, **self.last, **(extra or {})}
+        self._outcome = str((extra or {}).get("outcome", ""))
+        temporary = self._folder.summary.with_name(".summary.json.tmp")
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._folder.summary)
+        except OSError as error:
+            self._fail("summary.json", error)
+
+    def state(self) -> State:
+        """What a checkpoint keeps: the W&B run's id."""
+        return {"wandb_id": self._wandb_id}
+
+    def restore(self, state: State) -> None:
+        """Goes on with the W&B run of `state`. Raises `RuntimeError` after the first record."""
+        if self._started:
+            raise RuntimeError("restore the recorder before its first record")
+        self._wandb_id = str(state["wandb_id"])
+
+    def close(self) -> None:
+        """Writes what is pending, which W&B may take a minute for, and shows how the run ended."""
+        if self._closed:
+            return
+        self._closed = True
+        for name in [n for n in self._sinks if n != "screen"]:
+            try:
+                self._sinks.pop(name).close()
+            except Exception as error:
+                self._fail(name, error)
+        self._pass_on_notices()
+        if self._screen is not None:
+            try:
+                self._screen.close(self._closing(self._screen.progress))
+            except Exception:  # as in `event`
+                self._screen = None
+
+    def _closing(self, progress: Progress) -> list[tuple[str, str]]:
+        """What the run came to, as names and texts; without those that say nothing."""
+        config, last = self._config, progress.last
+        rows = {
+            "run": ", ".join(filter(None, [config.name, f"seed {config.seed}", self._outcome])),
+            "played": f"{count(last.get('env_frames'))} frames in {duration(last.get('time_s', 0.0))}",
+            "learned": f"{count(last.get('learner_updates'))} updates",
+            "return": f"{number(progress.episode_return)} in recent training games",
+            "evaluation": progress.evaluation,
+            "faults": progress.faults,
+            "folder": str(self._folder.path),
+        }
+        return [(name, text) for name, text in rows.items() if text]
+
+    def _start_wandb(self) -> None:
+        if (mode := wandb.choose_mode(self._config.track)) == "disabled":
+            return
+        name = f"{self._config.name}-seed{self._config.seed}"
+
+        def start() -> wandb.WandB:
+            self._wandb = wandb.WandB(
+                self._folder.wandb, mode, self._wandb_id, name, self._config.name, to_mapping(self._config)
+            )
+            return self._wandb
+
+        self._open("W&B", start)
+
+    def _pass_on_notices(self) -> None:
+        while self._wandb is not None and not self._wandb.notices.empty():
+            self.event(self._wandb.notices.get())
+
+    def _open(self, name: str, make: Callable[[], Sink], quiet: bool = False) -> None:
+        try:
+            self._sinks[name] = make()
+        except Exception as error:
+            if not quiet:
+                self._fail(name, error)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self._sinks.pop(name, None)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        self.event(f"{name} failed and is left out: {why}")
+
+
+def _plain(value: Any) -> float:
+    number: float = value.item() if hasattr(value, "item") else value
+    return number
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,1 @@
+"""Experience replay: segments stored once, windows drawn in proportion to their priorities."""

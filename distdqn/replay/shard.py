@@ -1,0 +1,181 @@
+"""One shard of the replay: the ring of segments, their priorities, and sampling from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+
+from distdqn.config import ReplayConfig
+from distdqn.replay.storage import EPOCHS, SegmentRing, pack_keys, ring_spans, unpack_keys
+from distdqn.replay.sum_tree import SumTree
+from distdqn.types import Batch, Priorities, Segment, ShardStats, State, take
+
+PRIORITY_EPSILON = 1e-6
+"""Added to every absolute TD error, so that a window without error can still be drawn."""
+
+_LARGEST_IMPORTANCE = 1e30
+_COUNTERS = ("added", "evicted", "sampled", "applied", "stale")
+
+
+class ReplayShard:
+    """Stores segments and draws windows from them, each with probability proportional to its weight.
+
+    The weight of a valid start with absolute TD error δ is (|δ| + 1e-6)^alpha (Schaul et al. 2016,
+    equation 1, proportional variant), or 1 where `config.kind` is `uniform`; that of an invalid start is 0.
+
+    Arguments:
+        config: `kind` and `alpha` are used.
+        capacity: transitions that this shard may hold; it keeps the newest `max(1, capacity // T)` segments.
+        segment_steps: T, window starts in a segment.
+        epoch: tells this shard's keys from those of the one it replaces, 0 to 4095.
+        seed: of the draws, together with the epoch.
+    """
+
+    def __init__(
+        self, config: ReplayConfig, capacity: int, segment_steps: int, epoch: int, seed: int
+    ) -> None:
+        if not 0 <= epoch < EPOCHS:
+            raise ValueError(f"epoch={epoch}: must be from 0 to {EPOCHS - 1}")
+        self._config = config
+        self._epoch = epoch
+        self._ring = SegmentRing(max(1, capacity // segment_steps), segment_steps)
+        self._tree = SumTree(self._ring.capacity * segment_steps)
+        self._added_by = np.zeros(self._ring.capacity, np.int64)  # `added` right after each segment came
+        self._counters = dict.fromkeys(_COUNTERS, 0)
+        self._sample_age = 0.0
+        self._rng = np.random.default_rng((seed, epoch))
+        self._process = psutil.Process()
+
+    def add(self, segments: Segment) -> ShardStats:
+        """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order.
+
+        ValueError, before anything is stored, for a valid start's priority that is negative or not finite,
+        and for shapes or dtypes that do not belong together (see `SegmentRing.add`).
+        """
+        weights = self._weights(segments.priority, segments.valid)
+        for start in range(0, len(segments), self._ring.capacity):
+            rows = slice(start, start + self._ring.capacity)
+            self._add(Segment(**take(segments, rows)), weights[rows])
+        return self.stats()
+
+    def sample(self, sizes: tuple[int, ...], beta: float, share: float = 1.0) -> tuple[Batch, ShardStats]:
+        """`sum(sizes)` windows, drawn independently with replacement; `sizes[m]` of them are for minibatch m.
+
+        With weight p_i and mass = the sum of this shard's weights, `importance` is (share p_i / mass)^-beta,
+        not normalised (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides
+        by the largest). `share` in (0, 1] is this shard's part of the mass of all shards when its number of
+        draws was decided, so that share p_i / mass is the probability over all of them. Uniform: all ones.
+
+        ValueError for an empty shard, a negative size, or a share outside (0, 1].
+        """
+        if not self._held:
+            raise ValueError("the shard is empty: nothing to sample")
+        if min(sizes, default=0) < 0:
+            raise ValueError(f"sizes={sizes}: must not be negative")
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share}: must be above 0 and at most 1")
+        leaves = self._tree.sample(self._rng.random(sum(sizes)))
+        positions, offsets = np.divmod(leaves, self._ring.segment_steps)
+        batch = Batch(
+            **self._ring.windows(positions, offsets),
+            importance=self._importance(leaves, beta, share),
+            key=pack_keys(self._epoch, self._ring.insertions(positions), offsets),
+            sizes=tuple(sizes),
+        )
+        self._counters["sampled"] += len(leaves)
+        if len(leaves):
+            self._sample_age = float(np.mean(self._counters["added"] - self._added_by[positions]))
+        return batch, self.stats()
+
+    def update_priorities(self, update: Priorities) -> ShardStats:
+        """Gives windows sampled earlier their new absolute TD errors; of equal keys the last one wins.
+
+        Keys of another epoch, of an evicted segment, or that this shard never gave out count as `stale` and
+        change nothing. Uniform: counted, values ignored. ValueError, before any is applied, for a priority
+        that is negative or not finite: a learner that diverged must not decide what is drawn next.
+        """
+        if update.key.shape != update.priority.shape:
+            raise ValueError(f"key {update.key.shape} and priority {update.priority.shape} differ in shape")
+        values = self._weights(update.priority, np.ones(len(update.key), np.bool_))
+        epoch, insertion, offset = unpack_keys(update.key)
+        steps = self._ring.segment_steps
+        known = (epoch == self._epoch) & (offset < steps) & self._ring.holds(insertion)
+        leaves = (insertion % self._ring.capacity) * steps + np.minimum(offset, steps - 1)
+        known &= self._tree.get(leaves) > 0  # an invalid start has no weight and gets none
+        if self._config.kind == "prioritized":
+            self._tree.set(leaves[known], values[known])
+        applied = int(np.count_nonzero(known))
+        self._counters["applied"] += applied
+        self._counters["stale"] += len(known) - applied
+        return self.stats()
+
+    def stats(self) -> ShardStats:
+        """Figures of now; all counters run since the shard began, `sample_age` is that of the last sample,
+        exact: the valid starts added after the sampled one's segment. `nbytes` counts the segments held, the
+        tree and the book-keeping, `rss` the whole process."""
+        return ShardStats(
+            transitions=self._held,
+            mass=self._tree.total,
+            nbytes=self._ring.nbytes + self._tree.nbytes + self._added_by.nbytes,
+            rss=self._process.memory_info().rss,
+            sample_age=self._sample_age,
+            **self._counters,
+        )
+
+    def state(self) -> State:
+        """Copies of all but the constructor's arguments: segments, weights, counters, the generator."""
+        return {
+            "ring": self._ring.state(),
+            "weights": self._tree.leaves[: len(self._ring) * self._ring.segment_steps].copy(),
+            "added_by": self._added_by[: len(self._ring)].copy(),
+            "counters": dict(self._counters),
+            "sample_age": self._sample_age,
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def restore(self, state: State) -> None:
+        """Takes over a `state()` of a shard of the same size; ValueError otherwise.
+
+        The epoch stays the constructor's: a shard that goes back to an older state needs a new one, or keys
+        given out in between would name other windows.
+        """
+        self._ring.restore(state["ring"])
+        self._tree = SumTree(self._tree.capacity)
+        self._tree.set_block(0, state["weights"])
+        self._added_by[:] = 0
+        self._added_by[: len(self._ring)] = state["added_by"]
+        self._counters = {name: int(state["counters"][name]) for name in _COUNTERS}
+        self._sample_age = float(state["sample_age"])
+        self._rng.bit_generator.state = state["rng"]
+
+    @property
+    def _held(self) -> int:
+        return self._counters["added"] - self._counters["evicted"]
+
+    def _add(self, segments: Segment, weights: np.ndarray) -> None:
+        ring, steps = self._ring, self._ring.segment_steps
+        positions = ring.add(segments)
+        self._counters["evicted"] += int(np.count_nonzero(self._tree.leaves.reshape(-1, steps)[positions]))
+        self._added_by[positions] = self._counters["added"] + np.cumsum(np.count_nonzero(weights, axis=1))
+        self._counters["added"] += int(np.count_nonzero(weights))
+        if len(positions):
+            for places, rows in ring_spans(int(positions[0]), len(positions), ring.capacity):
+                self._tree.set_block(places.start * steps, weights[rows].reshape(-1))
+
+    def _weights(self, priority: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Weights float64 of absolute TD errors, shaped as `valid`."""
+        if self._config.kind == "uniform":
+            return valid.astype(np.float64)
+        priority = np.where(valid, priority, 0).astype(np.float64)
+        if not (np.isfinite(priority).all() and (priority >= 0).all()):
+            raise ValueError("priorities must be finite and not negative: they are absolute TD errors")
+        weights: np.ndarray = np.where(valid, (priority + PRIORITY_EPSILON) ** self._config.alpha, 0.0)
+        return weights
+
+    def _importance(self, leaves: np.ndarray, beta: float, share: float) -> np.ndarray:
+        if self._config.kind == "uniform":
+            return np.ones(len(leaves), np.float32)
+        probability = share * (self._tree.get(leaves) / self._tree.total)
+        # Bounded, because the learner divides by the largest, and inf / inf is not a number.
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.minimum(probability**-beta, _LARGEST_IMPORTANCE).astype(np.float32)

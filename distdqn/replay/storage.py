@@ -1,0 +1,193 @@
+"""The ring of segments: every frame once, windows cut out of it when they are sampled.
+
+Keys name a window for as long as anyone may ask for it, in one non-negative int64:
+
+    | 0 | epoch: 12 bits | insertion: 36 bits | offset: 15 bits |
+
+`epoch` tells a shard from the one it replaced, `insertion` counts the segments ever added to the shard,
+`offset` is the window's start in its segment. A segment's place in the ring is `insertion % capacity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from distdqn.types import Segment, State
+
+OFFSET_BITS, INSERTION_BITS, EPOCH_BITS = 15, 36, 12
+EPOCHS = 1 << EPOCH_BITS
+"""Epochs that a key can tell apart."""
+
+_STEP_FIELDS = ("action", "reward", "terminated", "last", "age")
+_DTYPES: dict[str, type | None] = {
+    "frames": None,
+    "action": np.int64,
+    "reward": np.float32,
+    "terminated": np.bool_,
+    "last": np.bool_,
+    "valid": np.bool_,
+    "age": np.int32,
+    "memory": np.float32,
+    "origin": np.int64,
+}
+
+
+def pack_keys(epoch: int, insertion: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Keys int64 `[B]` of the windows that start at `offset` `[B]` of the segments `insertion` `[B]`."""
+    segment = (np.int64(epoch) << INSERTION_BITS) | insertion
+    keys: np.ndarray = (segment << OFFSET_BITS) | offset
+    return keys
+
+
+def unpack_keys(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epoch, insertion and offset, int64 `[B]` each, of keys int64 `[B]`."""
+    key = np.asarray(key, np.int64)
+    insertion = (key >> OFFSET_BITS) & ((1 << INSERTION_BITS) - 1)
+    return key >> (INSERTION_BITS + OFFSET_BITS), insertion, key & ((1 << OFFSET_BITS) - 1)
+
+
+def ring_spans(first: int, count: int, capacity: int) -> Iterator[tuple[slice, slice]]:
+    """The at most two contiguous pieces of `count` places of a ring from place `first` on: (places, rows)."""
+    head = min(count, capacity - first)
+    yield slice(first, first + head), slice(0, head)
+    if count > head:
+        yield slice(0, count - head), slice(head, count)
+
+
+def window_view(array: np.ndarray, steps: int) -> np.ndarray:
+    """Every run of `steps` consecutive rows of `array` `[C, R, ...]`, flat: a view `[C * R - steps + 1, -1]`.
+
+    Row `c * R + r` holds the steps from `array[c, r]` on. They lie next to each other in memory, so that
+    indexing with one integer per window copies each in one piece. An index per frame, `np.take` per frame and
+    a loop of slices gather 512 windows in about the same time, within a third: memory sets the pace.
+    """
+    row = int(np.prod(array.shape[2:], dtype=np.int64))
+    return sliding_window_view(array.reshape(-1), steps * row)[::row]
+
+
+class SegmentRing:
+    """The newest `capacity` segments with `segment_steps` = T window starts each.
+
+    The arrays are allocated at the first `add`, from the shapes that it brings, as zero pages that the
+    operating system commits as they are written. All segments of a ring have the same shapes.
+    """
+
+    def __init__(self, capacity: int, segment_steps: int) -> None:
+        if capacity < 1 or not 1 <= segment_steps <= 1 << OFFSET_BITS:
+            raise ValueError(f"capacity={capacity}, segment_steps={segment_steps}: at least 1 and 1 to 32768")
+        self.capacity = capacity
+        self.segment_steps = segment_steps
+        self.count = 0
+        """Segments ever added, which is the next insertion number."""
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return min(self.count, self.capacity)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the segments held; what is not yet filled is not yet committed."""
+        return sum(a[: len(self)].nbytes for a in self._arrays.values())
+
+    @property
+    def window(self) -> int:
+        """L, the steps of a window: a segment has T + L steps. Known from the first `add` on."""
+        if not self._arrays:
+            raise ValueError("the ring is empty: no segment has told the window's length yet")
+        return int(self._arrays["action"].shape[1]) - self.segment_steps
+
+    def add(self, segments: Segment) -> np.ndarray:
+        """Stores K <= capacity segments in place of the oldest; their places int64 `[K]`.
+
+        ValueError, before anything is stored, for K > capacity or for shapes or dtypes that are not those of
+        `Segment` or of the segments held.
+        """
+        incoming = {name: np.asarray(getattr(segments, name)) for name in _DTYPES}
+        number = len(segments)
+        if number > self.capacity:
+            raise ValueError(f"{number} segments at once: the ring holds {self.capacity}")
+        self._check(incoming, number)
+        if not self._arrays:
+            self._allocate(incoming)
+        for places, rows in ring_spans(self.count % self.capacity, number, self.capacity):
+            for name, array in incoming.items():
+                self._arrays[name][places] = array[rows]
+        positions = (self.count + np.arange(number)) % self.capacity
+        self.count += number
+        return positions
+
+    def windows(self, positions: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of a `Batch`, copied, of the windows from `offsets` int64 `[B]` on in the segments at
+        `positions` int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, the per-step fields `[B, L]`, `memory`
+        `[B, M]` of the segment's start, `origin` int64 `[B, 6]`. IndexError outside the segments held.
+        """
+        positions, offsets = np.asarray(positions, np.int64), np.asarray(offsets, np.int64)
+        held = (positions >= 0) & (positions < len(self)) & (offsets >= 0) & (offsets < self.segment_steps)
+        if not held.all():
+            raise IndexError(f"a window outside {len(self)} segments of {self.segment_steps} starts")
+        frames, steps = self._arrays["frames"], self._arrays["action"].shape[1]
+        depth = frames.shape[1] - self.segment_steps + 1
+        gathered = window_view(frames, depth)[positions * frames.shape[1] + offsets]
+        batch = {"frames": gathered.reshape(len(positions), depth, *frames.shape[2:])}
+        for name in _STEP_FIELDS:
+            batch[name] = window_view(self._arrays[name], self.window)[positions * steps + offsets]
+        batch["memory"] = self._arrays["memory"][positions]
+        batch["origin"] = np.column_stack((self._arrays["origin"][positions], offsets))
+        return batch
+
+    def insertions(self, positions: np.ndarray) -> np.ndarray:
+        """The insertion numbers int64 `[B]` of the segments now at `positions` int64 `[B]`."""
+        newest = self.count - 1
+        numbers: np.ndarray = newest - (newest - positions) % self.capacity
+        return numbers
+
+    def holds(self, insertions: np.ndarray) -> np.ndarray:
+        """Which of the segments `insertions` int64 `[B]` have been added and not evicted, bool `[B]`."""
+        held: np.ndarray = (insertions >= self.count - len(self)) & (insertions < self.count)
+        return held
+
+    def state(self) -> State:
+        """Copies of everything held."""
+        return {
+            "capacity": self.capacity,
+            "segment_steps": self.segment_steps,
+            "count": self.count,
+            "arrays": {n: a[: len(self)].copy() for n, a in self._arrays.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        """Takes over a `state()`; ValueError if it is of a ring of another size."""
+        theirs, ours = (state["capacity"], state["segment_steps"]), (self.capacity, self.segment_steps)
+        if theirs != ours:
+            raise ValueError(f"a ring of (capacity, segment_steps) = {theirs} cannot be restored into {ours}")
+        self.count = int(state["count"])
+        self._allocate(state["arrays"])
+        for name, array in state["arrays"].items():
+            self._arrays[name][: len(array)] = array
+
+    def _allocate(self, like: dict[str, np.ndarray]) -> None:
+        self._arrays = {name: np.zeros((self.capacity, *a.shape[1:]), a.dtype) for name, a in like.items()}
+
+    def _check(self, incoming: dict[str, np.ndarray], number: int) -> None:
+        for name, dtype in _DTYPES.items():
+            array = incoming[name]
+            if dtype is not None and array.dtype != dtype:
+                raise ValueError(f"{name} is {array.dtype}, must be {np.dtype(dtype)}")
+            held = self._arrays.get(name)
+            if held is not None and (array.dtype, array.shape[1:]) != (held.dtype, held.shape[1:]):
+                theirs, ours = (array.dtype, array.shape[1:]), (held.dtype, held.shape[1:])
+                raise ValueError(f"{name} has dtype and shape {theirs}, the segments held have {ours}")
+            if len(array) != number:
+                raise ValueError(f"{name} has {len(array)} segments, action has {number}")
+        starts, steps, frames = (incoming[n].shape[1] for n in ("valid", "action", "frames"))
+        if starts != self.segment_steps or steps <= starts or frames < steps:
+            raise ValueError(
+                f"segments of {starts} starts, {steps} steps and {frames} frames: "
+                f"must be T = {self.segment_steps}, more than T, and at least the steps"
+            )
+        for name in _STEP_FIELDS:
+            if incoming[name].shape[1:] != (steps,):
+                raise ValueError(f"{name} has shape {incoming[name].shape}, must be {(number, steps)}")

@@ -1,0 +1,1 @@
+"""What a run or several came to, as pictures."""

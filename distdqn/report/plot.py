@@ -1,0 +1,165 @@
+"""Learning curves of one run or several, over emulator frames and over wall-clock time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distdqn.record import jsonl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _QUIET = "#2b2b2b", "#8a8a8a"
+_COLOURS = ("#2a6fbb", "#d1495b", "#2e8b57", "#e09f3e", "#7b4b94", "#1b998b", "#8d6a4f", "#5c677d")
+
+
+class PlotError(RuntimeError):
+    """A run that cannot be drawn; the message is one line that names its folder and why."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`.
+
+    Runs of the same `kind` differ only in their seed.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    training: tuple[np.ndarray, np.ndarray, np.ndarray]
+    evaluation: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def read_curve(path: Path) -> Curve:
+    """Reads a run's folder. Raises `PlotError` where there is no run or it has no returns yet."""
+    config, metrics = path / "config.yaml", path / "metrics.jsonl"
+    if not config.is_file():
+        raise PlotError(f"{path} holds no run (config.yaml is missing)")
+    records = _forward(jsonl.read(metrics))
+    training = _points(records, "actor/episode_return")
+    evaluation = _points(records, "eval/return_mean")
+    if not len(training[0]) and not len(evaluation[0]):
+        raise PlotError(f"{path} has no returns to draw yet: no game has ended in {metrics.name}")
+    text = config.read_text(encoding="utf-8", errors="replace")
+    name = re.search(r"^name:[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
+    kind = re.sub(r"^(seed|run_dir|track|screen|note):.*$", "", text, flags=re.MULTILINE)
+    return Curve(path, name.group(1).strip("'\"") if name else path.name, kind, training, evaluation)
+
+
+def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
+    """Draws the learning curves of `runs` into the PNG `out` and gives its path.
+
+    Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin),
+    smoothed (thick), evaluations (dots). Runs that differ only in their seed share a colour. `human` draws a
+    line at that return.
+
+    Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
+    """
+    if not runs:
+        raise PlotError("no run to draw was given")
+    curves = [read_curve(Path(run)) for run in runs]
+    kinds = list(dict.fromkeys(c.kind for c in curves))
+    seconds = max(
+        float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1])
+    )
+    unit, label = (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(12, 4.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    over_frames, over_time = figure.subplots(1, 2, sharey=True)
+    for axes, column, scale in ((over_frames, 0, 1.0), (over_time, 1, unit)):
+        for curve in curves:
+            _draw(axes, curve, column, scale, _COLOURS[kinds.index(curve.kind) % len(_COLOURS)])
+        if human is not None:
+            axes.axhline(human, color=_QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+            axes.annotate("human", (0, human), xycoords=("axes fraction", "data"), xytext=(4, 3),
+                          textcoords="offset points", ha="left", color=_QUIET, fontsize=9)  # fmt: skip
+        _tidy(axes)
+    over_frames.set_xlabel("emulator frames", color=_INK)
+    over_frames.xaxis.set_major_formatter(EngFormatter(sep=""))
+    over_frames.set_ylabel("return of a game", color=_INK)
+    over_time.set_xlabel(f"wall-clock time, {label}", color=_INK)
+    _legend(over_frames, curves, kinds)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, format="png", facecolor="white")
+    except OSError as error:
+        raise PlotError(f"{out} cannot be written ({error.strerror})") from error
+    return out
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred running mean of `values` `[P]` over up to `window` points, fewer at both ends, `[P]`."""
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    index, reach = np.arange(len(values)), window // 2
+    first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    smoothed: np.ndarray = (sums[end] - sums[first]) / (end - first)
+    return smoothed
+
+
+def _forward(records: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The records without those that a resumed run played over again from its checkpoint."""
+    kept: list[dict[str, float]] = []
+    for record in records:
+        if "env_frames" not in record or "time_s" not in record:
+            continue
+        while kept and kept[-1]["env_frames"] > record["env_frames"]:
+            kept.pop()
+        kept.append(record)
+    return kept
+
+
+def _points(records: list[dict[str, float]], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = [(r["env_frames"], r["time_s"], r[metric]) for r in records if metric in r]
+    frames, seconds, returns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return frames, seconds, returns
+
+
+def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str) -> None:
+    x, y = curve.training[column] / scale, curve.training[2]
+    if len(x):
+        axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.25, zorder=2)
+        axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=2, zorder=3)
+    x, y = curve.evaluation[column] / scale, curve.evaluation[2]
+    if len(x):
+        axes.plot(x, y, color=colour, linewidth=0, marker="o", markersize=5.5, markerfacecolor="white",
+                  markeredgewidth=1.5, zorder=4)  # fmt: skip
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.02, y=0.06)
+    axes.tick_params(colors=_INK, length=0, labelleft=True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_QUIET)
+
+
+def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    groups = [[c for c in curves if c.kind == kind] for kind in kinds]
+    names = [group[0].name for group in groups]
+    handles = []
+    for i, group in enumerate(groups):
+        # Two settings of one experiment have one name: their folders tell them apart.
+        text = names[i] if names.count(names[i]) == 1 else f"{names[i]} ({group[0].path.resolve().name})"
+        text += f", {len(group)} seeds" if len(group) > 1 else ""
+        handles.append(Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=2.5, label=text))
+    handles.append(Line2D([], [], color=_QUIET, linewidth=2, label="training, smoothed"))
+    if any(len(c.evaluation[0]) for c in curves):
+        handles.append(Line2D([], [], color=_QUIET, linewidth=0, marker="o", markersize=5.5,
+                              markerfacecolor="white", markeredgewidth=1.5, label="evaluation"))  # fmt: skip
+    axes.figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), frameon=False,
+                       fontsize=9, labelcolor=_INK, handlelength=1.6)  # fmt: skip

@@ -1,0 +1,199 @@
+"""A run's folder, and the lock by which one process owns it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+_LOCK, _CONFIG, _HALF_MADE = "run.lock", "config.yaml", ".config.yaml.tmp"
+
+
+class RunFolderError(RuntimeError):
+    """A folder that cannot be used; the message is one line that says why and what to do instead."""
+
+
+class RunFolder:
+    """A run's folder, owned by this process until `close` or its death.
+
+    Attributes, all absolute paths:
+        path, config (`config.yaml`, resolved), metrics (`metrics.jsonl`), checkpoints, videos, summary
+        (`summary.json`), tensorboard, wandb. The folders among them exist.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.config = path / _CONFIG
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.videos = path / "videos"
+        self.summary = path / "summary.json"
+        self.tensorboard = path / "tensorboard"
+        self.wandb = path / "wandb"
+        self._lock: int | None = lock
+        _OPEN.add(self)
+        for folder in (self.checkpoints, self.videos, self.tensorboard, self.wandb):
+            folder.mkdir(exist_ok=True)
+
+    @classmethod
+    def create(cls, path: str | Path, config_yaml: str) -> RunFolder:
+        """Makes the folder of a new run, with its resolved config, and locks it.
+
+        Raises `RunFolderError` where the folder is in use, holds a run already, or holds anything else.
+        """
+        path = _absolute(path)
+        cls.check(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _acquire(path)
+            try:
+                _refuse_occupied(path)  # again, now that nobody else can be creating it
+                half_made = path / _HALF_MADE
+                half_made.write_text(config_yaml, encoding="utf-8")
+                os.replace(half_made, path / _CONFIG)
+                return cls(path, lock)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise RunFolderError(
+                f"{path}: cannot be written ({error.strerror}), choose another run_dir"
+            ) from error
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Locks the folder of an earlier run, to go on with it.
+
+        Raises `RunFolderError` where there is no run, or it is in use.
+        """
+        path = _absolute(path)
+        cls.check(path, resume=True)
+        try:
+            lock = _acquire(path)
+            try:
+                return cls(path, lock)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
+
+    @staticmethod
+    def check(path: str | Path, resume: bool = False) -> Path:
+        """The absolute path, if `create` (or with `resume`, `open`) would accept it now; makes nothing.
+
+        Raises `RunFolderError` otherwise.
+        """
+        path = _absolute(path)
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        if not existing.is_dir():
+            raise RunFolderError(f"{existing} is a file, a run needs a folder: choose another run_dir")
+        if resume and not (path / _CONFIG).is_file():
+            raise RunFolderError(f"{path} holds no run ({_CONFIG} is missing)")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise RunFolderError(f"{existing} is not writable, choose another run_dir")
+        _refuse_held(path)
+        if not resume:
+            _refuse_occupied(path)
+        return path
+
+    def close(self) -> None:
+        """Gives the folder back. Harmless when repeated."""
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_OPEN: weakref.WeakSet[RunFolder] = weakref.WeakSet()
+
+
+def _drop_in_child() -> None:
+    """A forked child shares the lock, and would hold it on after the run's death: it closes its copy."""
+    for folder in list(_OPEN):
+        if folder._lock is not None:
+            os.close(folder._lock)
+            folder._lock = None
+
+
+os.register_at_fork(after_in_child=_drop_in_child)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def _foreign(path: Path) -> Iterator[Path]:
+    return (p for p in path.iterdir() if p.name not in (_LOCK, _HALF_MADE))
+
+
+def _refuse_occupied(path: Path) -> None:
+    if not path.is_dir():
+        return
+    if (path / _CONFIG).is_file() and any(
+        (path / n).exists() for n in (_LOCK, "metrics.jsonl", "checkpoints")
+    ):
+        raise RunFolderError(
+            f"{path} already holds a run: `distdqn resume {path}` goes on with it, or choose another run_dir"
+        )
+    if (other := next(_foreign(path), None)) is not None:
+        raise RunFolderError(
+            f"{path} is not empty and holds no run (there is {other.name}): choose another run_dir"
+        )
+
+
+def _acquire(path: Path) -> int:
+    """The descriptor of the locked `run.lock`, which says who holds it. The kernel frees it when we die."""
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise RunFolderError(_holder(path)) from None
+    except BaseException:
+        os.close(lock)
+        raise
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps(who).encode(), 0)
+    os.fsync(lock)
+    return lock
+
+
+def _refuse_held(path: Path) -> None:
+    try:
+        lock = os.open(path / _LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunFolderError(f"{path / _LOCK} cannot be read ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunFolderError(_holder(path)) from None
+    finally:
+        os.close(lock)
+
+
+def _holder(path: Path) -> str:
+    try:
+        who = json.loads((path / _LOCK).read_text())
+        named = f"process {who['pid']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # caught between locking and writing its name
+        named = "another process"
+    return f"{path} is in use by {named}: stop it or choose another run_dir"

@@ -1,0 +1,1 @@
+"""The wiring: one coordinator over an engine that runs the components here or on Ray."""

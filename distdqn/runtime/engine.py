@@ -1,0 +1,87 @@
+"""What the coordinator needs of whatever runs the components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class ComponentLost(RuntimeError):
+    """The process of a component died, or was unreachable; its state is gone."""
+
+
+class DataLost(RuntimeError):
+    """An object that a call needed is gone with the machine that held it; the component called is well."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A running component: its `name`, unique in the run, and which `life` of it this is."""
+
+    name: str
+    life: int
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one component takes of a machine; `spread` prefers machines that run few of its kind."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    spread: bool = False
+
+
+Ref = Any
+"""A result that may not be there yet. Passed as an argument of a call it arrives there as its value, without
+passing through the coordinator."""
+
+
+class Engine(Protocol):
+    """Starts components, calls them, and hands references on.
+
+    Loop:
+        handle = engine.start("actor-0", Needs(), Actor, env, agent, ...)
+        segment, stats = engine.call(handle, "rollout", weights, returns=2)
+        (ready,) = engine.wait([stats], timeout=1.0)
+        engine.fetch(ready)              # the value, or ComponentLost
+        engine.call(shard, "add", segment)
+    """
+
+    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
+        """Starts (or starts anew) the component `name`, made there by `build(*args)`."""
+        ...
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        """Asks for `method(*args)`; calls to one component run one after the other, in order."""
+        ...
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
+        """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
+        ...
+
+    def fetch(self, ref: Ref) -> Any:
+        """The value, waiting for it.
+
+        Raises:
+            ComponentLost: the component died before it answered.
+            DataLost: an argument or the result itself is gone.
+            Exception: what the method raised.
+        """
+        ...
+
+    def put(self, value: Any) -> Ref:
+        """A reference to a value of the caller's."""
+        ...
+
+    def kill(self, handle: Handle) -> None:
+        """Ends the component without asking it."""
+        ...
+
+    def pid(self, handle: Handle) -> int:
+        """Process id of the component on its machine."""
+        ...
+
+    def close(self) -> None:
+        """Ends every component."""
+        ...

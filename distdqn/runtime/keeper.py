@@ -1,0 +1,121 @@
+"""What a run leaves on disk besides its metrics: checkpoints, videos, bad batches, scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distdqn import checkpoint
+from distdqn.config import RunConfig
+from distdqn.evaluate.scores import human_normalised
+from distdqn.evaluate.video import write_gif
+from distdqn.run_folder import RunFolder
+from distdqn.types import EnvSpec, Evaluation, Recording, State
+
+
+class Keeper:
+    """Saves for the coordinator.
+
+    Args:
+        extra: gives what else belongs into a checkpoint (run id, session, the recorder's state).
+        event: called with a line for people.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        spec: EnvSpec,
+        extra: Callable[[], State],
+        event: Callable[[str], None],
+    ) -> None:
+        self.folder, self.config, self.spec = folder, config, spec
+        self.extra, self.event = extra, event
+        self.final: dict[str, Any] = {}
+        self._protected: str | None = None
+        self._filming: Future[Path] | None = None
+        self._pool = ThreadPoolExecutor(1, "video")
+
+    def save(self, learner: State, counters: State, updates: int) -> str:
+        """Saves a checkpoint, prunes the older ones, and gives its name."""
+        name = f"step-{updates:012d}"
+        path = self.folder.checkpoints
+        state = {"learner": learner, "counters": counters, **self.extra()}
+        checkpoint.save(path, name, state)
+        best = checkpoint.best(path)
+        keep = {n for n in (self._protected, best[0] if best else None) if n}
+        checkpoint.prune(path, self.config.checkpoint.keep, keep)
+        return name
+
+    def newest(self) -> State | None:
+        """The learner's state in the newest checkpoint that is whole."""
+        found = checkpoint.newest_valid(self.folder.checkpoints)
+        if found is None:
+            return None
+        _, state, damaged = found
+        for line in damaged:
+            self.event(line)
+        learner: State = state["learner"]
+        return learner
+
+    def protect(self, name: str) -> None:
+        """Keeps checkpoint `name` until its evaluation has come."""
+        self._protected = name
+
+    def evaluated(self, name: str, result: Evaluation, final: bool) -> bool:
+        """Takes the evaluation of checkpoint `name`; True where it is the best so far."""
+        self._protected = None
+        mean = float(np.mean(result.returns))
+        self.event(f"evaluation: {mean:.2f} mean return of {len(result.returns)} episodes")
+        if final:
+            self.final = {"final_evaluation": {**self.scores(result), "episodes": len(result.returns),
+                                               "returns": list(result.returns), "checkpoint": name}}  # fmt: skip
+        best = checkpoint.best(self.folder.checkpoints)
+        if best is not None and best[1] >= mean:
+            return False
+        checkpoint.mark_best(self.folder.checkpoints, name, mean)
+        return True
+
+    def scores(self, result: Evaluation) -> dict[str, float]:
+        """The metrics of an evaluation."""
+        mean = float(np.mean(result.returns))
+        values = {
+            "eval/return_mean": mean,
+            "eval/return_median": float(np.median(result.returns)),
+            "eval/length_mean": float(np.mean(result.lengths)),
+        }
+        normalised = human_normalised(self.config.env.game, mean) if self.config.env.kind == "atari" else None
+        if normalised is not None:
+            values["eval/human_normalised"] = normalised
+        return values
+
+    def film(self, name: str, recording: Recording) -> None:
+        """Writes the video of checkpoint `name`'s game, beside the run."""
+        path = self.folder.videos / f"{name}.gif"
+        self._filming = self._pool.submit(write_gif, recording, self.spec, path, 2)
+        self._filming.add_done_callback(self._filmed)
+
+    def _filmed(self, future: Future[Path]) -> None:
+        if (error := future.exception()) is not None:
+            self.event(f"the video could not be written: {error}")
+            return
+        videos = sorted(self.folder.videos.glob("step-*.gif"), key=lambda p: p.name)
+        for old in videos[: -self.config.checkpoint.keep]:
+            old.unlink(missing_ok=True)
+
+    @property
+    def busy(self) -> bool:
+        """True while a video is being written."""
+        return self._filming is not None and not self._filming.done()
+
+    def keep_bad_batch(self, provenance: dict[str, Any]) -> Path:
+        """Writes where a batch came from whose loss was not finite."""
+        path = self.folder.path / "bad_batch.json"
+        columns = ["run", "actor", "slot", "first_step", "weights_version", "offset"]
+        path.write_text(json.dumps({"columns": columns, **provenance}, indent=1) + "\n")
+        return path

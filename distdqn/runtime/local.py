@@ -1,0 +1,70 @@
+"""Everything in one process: the oracle for the distributed system, and a debugger's friend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distdqn.runtime.engine import ComponentLost, Handle, Needs, Ref
+
+
+@dataclass(eq=False)
+class _Result:
+    value: Any = None
+    error: BaseException | None = None
+
+
+class LocalEngine:
+    """Runs each call at once, in the caller's process. See `engine.Engine`."""
+
+    def __init__(self) -> None:
+        self._components: dict[str, tuple[Handle, Any]] = {}
+
+    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
+        life = self._components[name][0].life + 1 if name in self._components else 0
+        handle = Handle(name, life)
+        self._components[name] = (handle, build(*args))
+        return handle
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        current, component = self._components[handle.name]
+        if component is None or current != handle:
+            lost = ComponentLost(f"{handle.name} is gone")
+            return tuple(_Result(error=lost) for _ in range(returns))
+        try:
+            values = getattr(component, method)(*(self.fetch(a) if isinstance(a, _Result) else a for a in args))
+        except Exception as error:
+            return tuple(_Result(error=error) for _ in range(returns))
+        return tuple(_Result(v) for v in values) if returns > 1 else (_Result(values),)
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
+        return list(refs)
+
+    def fetch(self, ref: Ref) -> Any:
+        if ref.error is not None:
+            raise ref.error
+        return ref.value
+
+    def put(self, value: Any) -> Ref:
+        return _Result(value)
+
+    def kill(self, handle: Handle) -> None:
+        current, component = self._components[handle.name]
+        if current == handle:
+            _close(component)
+            self._components[handle.name] = (handle, None)
+
+    def pid(self, handle: Handle) -> int:
+        return os.getpid()
+
+    def close(self) -> None:
+        for _, component in self._components.values():
+            _close(component)
+        self._components.clear()
+
+
+def _close(component: Any) -> None:
+    if hasattr(component, "close"):
+        component.close()

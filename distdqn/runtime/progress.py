@@ -1,0 +1,143 @@
+"""The run's counters, which never go back, and the metrics made from them."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from distdqn.config import BudgetConfig
+from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
+
+COUNTERS = ("env_frames", "env_steps", "learner_updates", "samples", "episodes", "emitted", "stored", "dropped",
+            "lost", "stale")  # fmt: skip
+FAULTS = ("actor_restarts", "shard_restarts", "learner_restarts", "evaluator_restarts", "bad_updates",
+          "dropped_transitions", "lost_transitions")  # fmt: skip
+
+
+class Progress:
+    """Counts over the whole run, resumes included, and means over the time since the last metrics.
+
+    Transitions: `emitted` by actors = `stored` + `dropped` + those on their way; `lost` are those stored in a
+    shard that died.
+    """
+
+    def __init__(self, budget: BudgetConfig, actors: int, by_clock: bool = True) -> None:
+        self.budget, self.actors, self.by_clock = budget, actors, by_clock
+        self.count: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
+        self.shards: dict[int, ShardStats] = {}
+        self._earlier_s = 0.0
+        self._start = time.monotonic()
+        self._since = self._start
+        self._sums: dict[str, float] = defaultdict(float)
+        self._weights: dict[str, float] = defaultdict(float)
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of running, earlier sessions included."""
+        return self._earlier_s + time.monotonic() - self._start
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget used, in [0, 1]; the first limit that is reached counts. In lockstep the clock
+        is left out, since what is learned must not depend on it."""
+        b = self.budget
+        shares = [
+            self.count["env_frames"] / b.env_frames if b.env_frames else 0.0,
+            self.count["learner_updates"] / b.updates if b.updates else 0.0,
+            self.time_s / b.seconds if b.seconds and self.by_clock else 0.0,
+        ]
+        return min(1.0, max(shares))
+
+    @property
+    def done(self) -> bool:
+        """True once the budget is used up."""
+        return self.fraction >= 1 or bool(self.budget.seconds and self.time_s >= self.budget.seconds)
+
+    def _mean(self, name: str, value: float, weight: float = 1.0) -> None:
+        self._sums[name] += value * weight
+        self._weights[name] += weight
+
+    def rollout(self, stats: RolloutStats, version: int) -> None:
+        """A rollout ended, while the learner was at `version`."""
+        self.count["env_frames"] += stats.frames
+        self.count["env_steps"] += stats.steps
+        self.count["emitted"] += stats.transitions
+        self.count["episodes"] += len(stats.returns)
+        self._sums["rollout_s"] += stats.seconds
+        self._sums["steps"] += stats.steps
+        self._mean("actor/weights_lag", max(0, version - stats.weights_version))
+        for episode_return, length, epsilon in zip(stats.returns, stats.lengths, stats.epsilons, strict=True):
+            self._mean("actor/episode_return", episode_return)
+            self._mean("actor/episode_length", length)
+            self._mean("actor/epsilon", epsilon)
+
+    def update(self, stats: UpdateStats) -> None:
+        """A learner call ended."""
+        self.count["learner_updates"] += stats.updates
+        self.count["samples"] += stats.samples
+        self.faults["bad_updates"] += stats.skipped
+        self._sums["update_s"] += stats.seconds
+        self._sums["updates"] += stats.updates
+        self._sums["samples"] += stats.samples
+        if stats.updates:
+            for name in ("loss", "grad_norm", "q_mean", "td_abs", "step_size"):
+                self._mean(f"learner/{name}", getattr(stats, name), stats.updates)
+        self._mean("learner/sample_lag", stats.weights_lag)
+
+    def shard(self, index: int, stats: ShardStats) -> None:
+        """A shard answered."""
+        before = self.shards.get(index)
+        self.count["stale"] += stats.stale - (before.stale if before else 0)
+        self.shards[index] = stats
+        if stats.sampled and (before is None or stats.sampled > before.sampled):
+            self._mean("replay/sample_age", stats.sample_age)
+
+    @property
+    def transitions(self) -> int:
+        """Transitions that the shards hold."""
+        return sum(s.transitions for s in self.shards.values())
+
+    def metrics(self, samples_per_insert: float, training: bool = True) -> dict[str, float]:
+        """The metrics of the time since the last call; rates and idle fractions only while `training`."""
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        sums, self._since = self._sums, now
+        values: dict[str, float] = {
+            "time_s": self.time_s,
+            **{name: self.count[name] for name in ("env_frames", "env_steps", "learner_updates")},
+            "actor/episodes": self.count["episodes"],
+            "replay/transitions": self.transitions,
+            "replay/samples_per_insert": samples_per_insert,
+            "replay/stale_priorities": self.count["stale"],
+            "replay/emitted": self.count["emitted"],
+            "replay/stored": self.count["stored"],
+            "replay/rss_bytes": sum(s.rss for s in self.shards.values()),
+            **{f"faults/{name}": n for name, n in self.faults.items()},
+            **{name: sums[name] / w for name, w in self._weights.items() if w},
+        }
+        if training:
+            values["actor/env_steps_per_s"] = sums["steps"] / seconds
+            values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
+            values["learner/updates_per_s"] = sums["updates"] / seconds
+            values["learner/samples_per_s"] = sums["samples"] / seconds
+            values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
+        if held := self.transitions:
+            values["replay/bytes_per_transition"] = sum(s.nbytes for s in self.shards.values()) / held
+        self._sums, self._weights = defaultdict(float), defaultdict(float)
+        return values
+
+    def state(self) -> State:
+        """The counters."""
+        return {"count": dict(self.count), "faults": dict(self.faults), "time_s": self.time_s}
+
+    def restore(self, state: State) -> None:
+        """Goes on from what `state` gave."""
+        self.count.update({k: int(v) for k, v in state["count"].items()})
+        self.faults.update({k: int(v) for k, v in state["faults"].items()})
+        self._earlier_s = float(state["time_s"])
+        self._start = self._since = time.monotonic()
+
+
+def _idle(busy: float, available: float) -> float:
+    return min(1.0, max(0.0, 1 - busy / available))

@@ -1,0 +1,118 @@
+"""The components as Ray actors. The only file that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Needs, Ref
+
+# Before Ray is imported: it reads them once.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let anything else on the machine go first
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray  # noqa: E402
+import ray.exceptions as errors  # noqa: E402
+
+_LOST = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError)
+_DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
+
+
+class RayEngine:
+    """Runs each component in a process of its own. See `engine.Engine`.
+
+    Args:
+        address: a cluster to join; None starts one on this machine that ends with the engine.
+        cpus: logical CPUs of a cluster started here, at least what the components ask for together.
+        object_store_bytes: shared memory of a cluster started here, for what is on its way.
+    """
+
+    def __init__(self, address: str | None, cpus: int, gpus: int, object_store_bytes: int) -> None:
+        options: dict[str, Any] = {}
+        if address is None:
+            options = {
+                "num_cpus": cpus,
+                "num_gpus": gpus,
+                "object_store_memory": object_store_bytes,
+                "include_dashboard": False,
+            }
+        old = os.umask(0o077)  # Ray writes its token file with the umask at hand
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        finally:
+            os.umask(old)
+        self._actors: dict[str, tuple[Handle, Any]] = {}
+
+    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
+        life = self._actors[name][0].life + 1 if name in self._actors else 0
+        options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "max_restarts": 0}
+        if needs.spread:
+            options["scheduling_strategy"] = "SPREAD"
+        handle = Handle(name, life)
+        self._actors[name] = (handle, ray.remote(_process(build)).options(**options).remote(*args))
+        return handle
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        current, actor = self._actors[handle.name]
+        if current != handle:
+            raise ComponentLost(f"{handle.name}: this life of it is over")
+        refs = getattr(actor, method).options(num_returns=returns).remote(*args)
+        return tuple(refs) if returns > 1 else (refs,)
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
+        if not refs:
+            return []
+        # fetch_local=False: a large result need not travel to this machine to be handed on
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout, fetch_local=False)
+        if ready and len(refs) > 1:
+            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
+        return list(ready)
+
+    def fetch(self, ref: Ref) -> Any:
+        try:
+            return ray.get(ref)
+        except errors.RayTaskError as error:
+            cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
+            if isinstance(cause, _DATA + _LOST):
+                raise DataLost(str(cause).splitlines()[0]) from error
+            raise error.as_instanceof_cause() from None
+        except _DATA as error:
+            raise DataLost(str(error).splitlines()[0]) from error
+        except _LOST as error:
+            raise ComponentLost(str(error).splitlines()[0]) from error
+
+    def put(self, value: Any) -> Ref:
+        return ray.put(value)
+
+    def kill(self, handle: Handle) -> None:
+        current, actor = self._actors[handle.name]
+        if current == handle:
+            ray.kill(actor)
+
+    def pid(self, handle: Handle) -> int:
+        pid: int = ray.get(self._actors[handle.name][1].process_id.remote())
+        return pid
+
+    def close(self) -> None:
+        self._actors.clear()
+        ray.shutdown()
+
+
+def cluster_resources() -> dict[str, float]:
+    """What the joined or started cluster has: `CPU`, `GPU`, memory in bytes."""
+    resources: dict[str, float] = ray.cluster_resources()
+    return resources
+
+
+def _process(build: Callable[..., Any]) -> type:
+    """The class `build` with a method that tells its process id."""
+    if not isinstance(build, type):
+        raise TypeError("a Ray component is made by its class")
+
+    def process_id(self: Any) -> int:
+        return os.getpid()
+
+    return type(build.__name__, (build,), {"process_id": process_id})

@@ -1,0 +1,76 @@
+"""Who takes part in a run, and how each is started and replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distdqn.act.actor import Actor
+from distdqn.config import RunConfig
+from distdqn.evaluate.evaluator import Evaluator
+from distdqn.learn.learner import Learner
+from distdqn.replay.shard import ReplayShard
+from distdqn.runtime.engine import Engine, Handle, Needs
+from distdqn.types import EnvSpec
+
+_KINDS = {"actor": 0, "shard": 1, "learner": 2, "evaluator": 3}
+
+
+class Roster:
+    """Starts components, each with its place, its needs and a seed of its own.
+
+    Args:
+        run_id: 63-bit number that marks this run's segments.
+        session: how often the run was resumed; no session plays the games of an earlier one again.
+        gpus: GPUs that the learner takes, 0 or 1.
+    """
+
+    def __init__(
+        self, config: RunConfig, spec: EnvSpec, engine: Engine, run_id: int, session: int, gpus: float
+    ) -> None:
+        self.config, self.spec, self.engine = config, spec, engine
+        self.run_id, self.session, self.gpus = run_id, session, gpus
+        self._lives: dict[str, int] = {}
+        self._epochs = session
+
+    def _seed(self, kind: str, index: int) -> int:
+        name = f"{kind}-{index}"
+        life = self._lives[name] = self._lives.get(name, -1) + 1
+        entropy = [self.config.seed, self.session, _KINDS[kind], index, life]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+
+    def actor(self, index: int) -> Handle:
+        """Starts actor `index`, on its own place on the epsilon ladder."""
+        c = self.config
+        return self.engine.start(
+            f"actor-{index}", Needs(c.actors.threads, spread=True), Actor,
+            c.env, c.agent, c.actors, index, self._seed("actor", index), self.run_id,
+        )  # fmt: skip
+
+    def shard(self, index: int) -> Handle:
+        """Starts shard `index`, empty, with an epoch that no shard of this session had."""
+        c = self.config.replay
+        epoch = self._epochs % 4096
+        self._epochs += 1
+        return self.engine.start(
+            f"shard-{index}", Needs(spread=True), ReplayShard,
+            c, c.capacity // c.shards, self.config.actors.rollout_steps, epoch, self._seed("shard", index),
+        )  # fmt: skip
+
+    def learner(self) -> Handle:
+        """Starts the learner; every life and session begins with the same weights until it is restored."""
+        c = self.config
+        seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
+        return self.engine.start("learner", Needs(c.learner.threads, self.gpus), Learner,
+                                 c.agent, c.learner, self.spec, seed)  # fmt: skip
+
+    def evaluator(self) -> Handle:
+        """Starts the evaluator."""
+        c = self.config
+        return self.engine.start("evaluator", Needs(c.evaluation.threads), Evaluator,
+                                 c.env, c.agent, c.evaluation, self._seed("evaluator", 0))  # fmt: skip
+
+    @staticmethod
+    def cpus_of(config: RunConfig) -> int:
+        """Logical CPUs that all components of `config` ask for together."""
+        c = config
+        return c.actors.count * c.actors.threads + c.replay.shards + c.learner.threads + c.evaluation.threads

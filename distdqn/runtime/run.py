@@ -1,0 +1,134 @@
+"""A run from its config to its exit code: folder, engine, components, signals."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from distdqn import checkpoint
+from distdqn.config import ConfigError, RunConfig
+from distdqn.machine import inspect
+from distdqn.record.recorder import Recorder
+from distdqn.run_folder import RunFolder
+from distdqn.runtime.coordinator import Coordinator, RunFailed
+from distdqn.runtime.engine import Engine
+from distdqn.runtime.keeper import Keeper
+from distdqn.runtime.preflight import object_store_bytes
+from distdqn.runtime.roster import Roster
+from distdqn.runtime.settings import to_plain
+from distdqn.types import EnvSpec, State
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
+"""Exit codes: done; anything else; bad input; stopped early but resumable."""
+SAVE_SECONDS, FINAL_SECONDS = 15.0, 3600.0
+
+
+def make_engine(config: RunConfig, spec: EnvSpec, roster_cpus: int, gpus: float) -> Engine:
+    """The engine that `engine.kind` names."""
+    if config.engine.kind == "local":
+        from distdqn.runtime.local import LocalEngine
+
+        return LocalEngine()
+    from distdqn.runtime.ray import RayEngine
+
+    cpus = max(roster_cpus, inspect().cores)
+    return RayEngine(config.engine.address, cpus, int(gpus), object_store_bytes(config, spec))
+
+
+def learner_gpus(config: RunConfig) -> float:
+    """GPUs that the learner asks of the engine."""
+    wants = config.learner.device.startswith("cuda")
+    return 1.0 if wants or (config.learner.device == "auto" and inspect().gpus) else 0.0
+
+
+def train(config: RunConfig, spec: EnvSpec) -> int:
+    """Makes the run's folder and trains in it. Gives the exit code."""
+    folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_plain(config), sort_keys=False))
+    with folder:
+        return _run(config, spec, folder, None)
+
+
+def resume(config: RunConfig, spec: EnvSpec) -> int:
+    """Goes on with the run in `config.run_dir` from its newest checkpoint that is whole. Gives the exit code.
+
+    Raises:
+        ConfigError: no checkpoint can be read.
+    """
+    with RunFolder.open(config.run_dir) as folder:
+        found = checkpoint.newest_valid(folder.checkpoints)
+        if found is None:
+            raise ConfigError(f"{folder.path}: no checkpoint there can be read, so there is nothing to resume")
+        path, state, damaged = found
+        for line in damaged:
+            print(f"skipped: {line}")
+        print(f"resuming from {path.name}")
+        return _run(config, spec, folder, state)
+
+
+def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None) -> int:
+    run_id = int(state["run_id"]) if state else secrets.randbits(62)
+    session = int(state["session"]) + 1 if state else 0
+    recorder = Recorder(folder, config)
+    if state:
+        recorder.restore(state["recorder"])
+
+    def extra() -> State:
+        return {"run_id": run_id, "session": session, "recorder": recorder.state()}
+
+    keeper = Keeper(folder, config, spec, extra, recorder.event)
+    engine: Engine | None = None
+    outcome = "failed"
+    coordinator: Coordinator | None = None
+    try:
+        recorder.event("starting" if not state else "resuming")
+        gpus = learner_gpus(config)
+        roster = Roster(config, spec, engine := make_engine(config, spec, Roster.cpus_of(config), gpus), run_id,
+                        session, gpus)  # fmt: skip
+        coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
+        with _signals(coordinator):
+            coordinator.start(state["learner"] if state else None, state["counters"] if state else None)
+            recorder.event("running")
+            done = coordinator.run()
+            recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
+            coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
+        outcome = "done" if done else "stopped"
+        return DONE if done else STOPPED
+    except RunFailed as error:
+        recorder.event(f"failed: {error}")
+        return FAILED
+    finally:
+        recorder.summary({"status": outcome, **keeper.final, **(_accounts(coordinator) if coordinator else {})})
+        recorder.close()
+        if engine is not None:
+            engine.close()
+
+
+def _accounts(coordinator: Coordinator) -> dict[str, Any]:
+    """The transitions' accounts, for `summary.json`."""
+    count = coordinator.progress.count
+    return {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}}
+
+
+@contextmanager
+def _signals(coordinator: Coordinator) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the run after saving, the second ends it at once. Ray installs a handler
+    of its own, so this comes after it has started."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if coordinator.stop:
+            os._exit(STOPPED)
+        coordinator.stop = True
+
+    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distdqn.run_folder import RunFolder, RunFolderError
+
+HOLDER = """
+import sys, time
+from distdqn.run_folder import RunFolder
+folder = RunFolder.create(sys.argv[1], "name: other\\n")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_new_run_has_its_folders_and_config(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "runs" / "pong", "name: pong\n") as folder:
+        assert folder.config.read_text() == "name: pong\n"
+        assert all(p.is_dir() for p in (folder.checkpoints, folder.videos, folder.tensorboard, folder.wandb))
+        assert folder.metrics.name == "metrics.jsonl" and folder.summary.name == "summary.json"
+
+
+def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "pong"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        for refused in (
+            lambda: RunFolder.open(path),
+            lambda: RunFolder.check(path),
+            lambda: RunFolder.create(path, ""),
+            lambda: RunFolder.check(path, resume=True),
+        ):
+            with pytest.raises(RunFolderError, match=rf"process {holder.pid} on \S+ since 2\d\d\d-") as error:
+                refused()
+            assert "\n" not in str(error.value)
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    RunFolder.open(path).close()  # a dead process holds nothing
+
+
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    made = RunFolder.create(tmp_path / "a", "name: a\n")
+    with made, pytest.raises(RunFolderError, match=f"process {os.getpid()} "):
+        RunFolder.open(tmp_path / "a")
+    RunFolder.open(tmp_path / "a").close()
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", "name: a\n")
+    ready, forked = os.pipe()
+    end, stop = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(stop)
+        os.write(forked, b"1")
+        os.read(end, 1)
+        os._exit(0)
+    os.read(ready, 1)
+    assert folder._lock is not None
+    os.close(folder._lock)  # all that the kernel does for a process that dies
+    folder._lock = None
+    try:
+        RunFolder.open(tmp_path / "a").close()
+    finally:
+        for descriptor in (ready, forked, end, stop):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
+def test_create_refuses_a_run_and_a_foreign_folder(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "a", "name: a\n").close()
+    with pytest.raises(RunFolderError, match=f"distdqn resume {tmp_path}/a"):
+        RunFolder.create(tmp_path / "a", "name: b\n")
+    assert (tmp_path / "a" / "config.yaml").read_text() == "name: a\n"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match=r"thesis\.tex.*another run_dir"):
+        RunFolder.create(tmp_path / "home", "")
+    assert [p.name for p in (tmp_path / "home").iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunFolderError, match="is a file"):
+        RunFolder.create(tmp_path / "home" / "thesis.tex" / "run", "")
+
+
+def test_check_makes_nothing(tmp_path: Path) -> None:
+    assert RunFolder.check(tmp_path / "x" / "y") == tmp_path / "x" / "y"
+    with pytest.raises(RunFolderError, match="holds no run"):
+        RunFolder.check(tmp_path / "x", resume=True)
+    with pytest.raises(RunFolderError, match="holds no run"):
+        RunFolder.open(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_half_made_folder_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run.lock").touch()
+    (tmp_path / "a" / ".config.yaml.tmp").touch()
+    RunFolder.create(tmp_path / "a", "name: a\n").close()
