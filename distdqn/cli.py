@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.run_folder import RunFolder, RunFolderError
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a door; gives the exit code: 0 done, 2 bad input, 3 stopped early but resumable, 1 anything else."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.door not in ("train", "bench") and rest:
+    if known.door not in ("train", "resume", "bench") and rest:
         parser.error(f"{known.door} does not know {' '.join(rest)}")
     try:
         code: int = known.run(known, rest)
@@ -41,11 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"distdqn: {message} (distdqn --help shows examples)", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
 def _parser() -> argparse.ArgumentParser:
     from distdqn.compose import experiments
 
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "distdqn", description="Deep Q-networks with many actors and one learner, on Ray and PyTorch.",
         epilog=EXAMPLES, formatter_class=formatter,
     )  # fmt: skip
@@ -58,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     door.add_argument("--keys", action="store_true", help="print every key with its value and leave")
     door.set_defaults(run=_train)
-    door = doors.add_parser("resume", help="go on with a run that was stopped")
+    door = doors.add_parser("resume", help="go on with a run that was stopped, or further than it was to go",
+                            usage="distdqn resume RUN [KEY=VALUE ...]")  # fmt: skip
     door.add_argument("folder", metavar="RUN", type=Path)
     door.set_defaults(run=_resume)
     door = doors.add_parser("evaluate", help="play games with a run's best weights")
@@ -128,13 +137,14 @@ def _print_keys(config: RunConfig) -> None:
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
     from distdqn.envs.registry import check_env
-    from distdqn.runtime.preflight import check
+    from distdqn.runtime.preflight import check, check_resume
     from distdqn.runtime.settings import load_config
 
-    config = load_config(known.folder)
+    config = load_config(known.folder, rest)
     spec = check_env(config.env)
     RunFolder.check(config.run_dir, resume=True)
     check(config, spec)
+    check_resume(config, spec)
     from distdqn.runtime.run import resume
 
     return resume(config, spec)
@@ -204,9 +214,12 @@ def _record(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _plot(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.report.plot import plot_runs
+    from distdqn.report.plot import PlotError, plot_runs
 
-    print(plot_runs(known.folders, known.out))
+    try:
+        print(plot_runs(known.folders, known.out))
+    except PlotError as error:
+        raise ConfigError(str(error)) from None
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -41,10 +42,14 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ConfigError(f"{text}: not an override, write key=value (distdqn train --help shows examples)")
     base = _plain(to_mapping(RunConfig()))
+    allowed = ", ".join(sorted({*base, "experiment"}))
+    for text in overrides:
+        key, equals, _ = text.lstrip("+~").partition("=")
+        if not (equals or text.startswith("~")) or not key:
+            raise ConfigError(f"{text}: not an override, write key=value (distdqn train --help shows examples)")
+        if re.match(r"hydra\b", key):  # nothing here reads it
+            raise ConfigError(f"{key}: unknown key, allowed here: {allowed}")
     base["run_dir"] = "runs/${name}-${stamp:}"
     base["actors"]["count"] = "${cores:}"
     ConfigStore.instance().store(name="base", node=base)
@@ -52,7 +57,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=list(overrides))
+            composed = hydra_compose("config", overrides=[*_whole_groups(overrides), *map(_open, overrides)])
             values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         line = _one_line(str(error), base)
@@ -61,6 +66,43 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     assert isinstance(values, dict)
     values.pop("experiment", None)
     return from_mapping(RunConfig, {str(k): v for k, v in values.items()})
+
+
+def _open(override: str) -> str:
+    """What `env.kwargs` holds is the environment's own affair, so its keys need no + to be new."""
+    return re.sub(r"^\+*(env\.kwargs\b)", r"++\1", override)
+
+
+def _whole_groups(overrides: Sequence[str]) -> list[str]:
+    """Overrides that take an `agent` or `env` whole where it replaces the experiment's own.
+
+    An experiment's keys come after those of the groups it builds on. Put on top of another group they would
+    silently undo half of what was asked for: `agent=mlp` would keep the experiment's convolutions.
+    """
+    import yaml
+
+    choices = dict(x.split("=", 1) for x in overrides if re.fullmatch(r"(experiment|agent|env)=\w+", x))
+    folder = conf_dir()
+    experiment = folder / "experiment" / f"{choices.pop('experiment', 'pong')}.yaml"
+    built_on = yaml.safe_load(experiment.read_text()).get("defaults", []) if experiment.is_file() else []
+    own = {k.removeprefix("override /"): v for x in built_on if isinstance(x, dict) for k, v in x.items()}
+    found: list[str] = []
+    for group, choice in choices.items():
+        path = folder / group / f"{choice}.yaml"
+        if choice != own.get(group) and path.is_file():
+            values = yaml.safe_load(path.read_text())
+            values.pop("defaults", None)
+            found += ['++note=""', *_flat(values, group)]  # the note described what the experiment had
+    return found
+
+
+def _flat(values: dict[str, Any], key: str) -> list[str]:
+    """Nested values as overrides; JSON's plain values and lists are written alike there."""
+    found: list[str] = []
+    for name, value in values.items():
+        path = f"{key}.{name}"
+        found += _flat(value, path) if isinstance(value, dict) else [f"++{path}={json.dumps(value)}"]
+    return found
 
 
 def _parses(override: str) -> bool:
@@ -94,7 +136,7 @@ def _plain(value: Any) -> Any:
 
 def _one_line(message: str, base: dict[str, Any]) -> str:
     """Hydra's several lines as one that names the key and what is allowed."""
-    if found := re.search(r"Could not find '([\w./-]+)/([^/']+)'", message):
+    if found := re.search(r"Could not find '([\w./-]+)/([^/']*)'", message):
         group, choice = found.groups()
         options = re.findall(r"^\t(\w+)$", message, re.M)
         return f"{group}={choice}: must be one of {', '.join(options)}"
@@ -105,10 +147,18 @@ def _one_line(message: str, base: dict[str, Any]) -> str:
         for name in path[:-1]:
             level = level.get(name, {}) if isinstance(level, dict) else {}
         where = ".".join(path[:-1])
-        if isinstance(level, dict) and level and path[-1] not in level:
-            return f"{key}: unknown key, allowed {'in ' + where if where else 'here'}: {', '.join(sorted(level))}"
+        if where and isinstance(level, dict) and level and path[-1] not in level:
+            return f"{key}: unknown key, allowed in {where}: {', '.join(sorted(level))}"
         if isinstance(base.get(path[0]), dict):
             return f"{key}: unknown key, allowed in {path[0]}: {', '.join(sorted(base[path[0]]))}"
-        groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
-        return f"{key}: unknown key, allowed here: {', '.join(sorted({*base, *groups}))}"
+        return f"{key}: unknown key, allowed here: {', '.join(sorted({*base, 'experiment'}))}"
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
+        return f"{found.group(1)}: one value only; a list is written KEY=[1,2], a text with commas in quotes"
+    if found := re.search(r"Error merging override ([\w.]+)=(.*)", message):
+        key, value = found.groups()
+        group = base.get(key)
+        return f"{key}={value}: must be " + (f"a group of keys: {', '.join(group)}" if isinstance(group, dict)
+                                            else "of another type")  # fmt: skip
+    if found := re.search(r"full_key: (\S+)", message):
+        return f"{found.group(1)}: {message.splitlines()[0].strip()}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())

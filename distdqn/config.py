@@ -7,6 +7,7 @@ is allowed. Nothing here imports more than the standard library, so a bad key co
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def _describe(kind: Any, meta: Mapping[str, Any]) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     optional = type(None) in typing.get_args(kind)
     base = next((a for a in typing.get_args(kind) if a is not type(None)), kind) if optional else kind
-    text = names.get(base, "a list" if typing.get_origin(base) is tuple else "a mapping")
+    text = names.get(base, "a list of whole numbers" if typing.get_origin(base) is tuple else "a mapping")
     low, high, above = meta.get("low"), meta.get("high"), meta.get("above")
     if low is not None and high is not None:
         text += f" from {low} to {high}"
@@ -75,7 +76,7 @@ class _Section:
             ok = _fits(value, kind)
             if ok and value is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
                 low, high, above = meta.get("low"), meta.get("high"), meta.get("above")
-                ok = value == value and (low is None or value >= low) and (high is None or value <= high)
+                ok = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
                 ok = ok and (above is None or value > above)
             if not ok or ("allowed" in meta and value not in meta["allowed"]):
                 self.refuse(f.name, _describe(kind, meta))
@@ -248,7 +249,7 @@ class LearnerConfig(_Section):
     compile: str = _choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU."""
     bf16: str = _choice("auto", "auto", "on", "off")
-    """bfloat16 autocast: `auto` does it where the CPU has AVX-512 bfloat16 and the observations are pixels."""
+    """bfloat16 autocast of the torso: `auto` does it on CUDA where the observations are pixels."""
     max_bad_updates: int = _number(10, 1)
     """Updates in a row whose loss is not finite before the run stops."""
 
@@ -332,6 +333,8 @@ class RunConfig(_Section):
     """Weights & Biases mode; null means online where there is a login, else off."""
 
     def check(self) -> None:
+        if not self.run_dir.strip():
+            self.refuse("run_dir", "a folder's path")
         segment, window = self.actors.rollout_steps, self.agent.n_step
         if window > segment:
             raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from distdqn.compose import compose
@@ -62,12 +63,15 @@ def doctor(overrides: tuple[str, ...] = (), console: Console | None = None, star
 
 
 def _show(console: Console, title: str, findings: list[Finding]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
+    )
     table.add_column(no_wrap=True, style="cyan")
     table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
     for f in findings:
-        table.add_row(f.name, f"{f.found}\n  {f.remedy}" if f.remedy else f.found, _MARKS[f.verdict])
+        found = escape("\n  ".join(filter(None, [f.found, f.remedy])))
+        table.add_row(f.name, found, _MARKS[f.verdict])
     console.print(table)
     console.print()
 
@@ -122,7 +126,7 @@ def _gpu(machine: Machine) -> Finding:
         return Finding("GPU", "none: the learner runs on the CPU")
     if not torch.cuda.is_available():
         return Finding("GPU", f"{machine.gpus}, but this PyTorch ({torch.__version__}) cannot use it", "problem",
-                       "install a build of PyTorch for this driver's CUDA, or train with learner.device=cpu")  # fmt: skip
+                       "install a PyTorch for this driver's CUDA, or train with learner.device=cpu")  # fmt: skip
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = torch.cuda.get_device_properties(0).total_memory
     return Finding("GPU", f"{', '.join(names)}, {_gib(memory)}, bfloat16 {_yes(torch.cuda.is_bf16_supported())}", "ok")
@@ -146,7 +150,7 @@ def _software() -> list[Finding]:
             return [Finding("software", f"{package} is not installed", "problem", "pip install -e .")]
     return [
         Finding("software", f"Python {platform.python_version()}, {', '.join(found)}", "ok"),
-        Finding("PyTorch threads", f"{torch.get_num_threads()} by default; a run sets learner.threads and actors.threads"),
+        Finding("PyTorch threads", f"{torch.get_num_threads()}; learner.threads and actors.threads set a run's"),
         Finding("ROMs", f"{len(games())} Atari games", "ok"),
         Finding("W&B login", "yes: runs are tracked online, track=disabled to leave it out" if logged_in()
                 else "no: runs are not tracked; wandb login, or track=offline"),
@@ -209,8 +213,8 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
         else Finding("actors", actors),
         Finding("replay", f"{c.replay.kind}, {c.replay.capacity:,} transitions in {c.replay.shards} "
                 f"shard{'s' * (c.replay.shards > 1)}: {_gib(each * c.replay.capacity)} when full"),
-        Finding("learner", f"{c.agent.network.torso} on {'the GPU' if gpu else 'the CPU'}, batch {c.learner.batch_size}, "
-                f"{c.learner.samples_per_insert:g} samples per insert"),
+        Finding("learner", f"{c.agent.network.torso} on {'the GPU' if gpu else 'the CPU'}, "
+                f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert"),
         Finding("budget", ", ".join(f"{value:,} {unit}" for unit, value in budget.items() if value is not None)),
         _run_dir(c),
     ]  # fmt: skip

@@ -103,6 +103,12 @@ class RunFolder:
             _refuse_occupied(path)
         return path
 
+    def rewrite_config(self, config_yaml: str) -> None:
+        """Replaces the resolved config, atomically: a resumed run may go on with another budget, say."""
+        half_made = self.path / _HALF_MADE
+        half_made.write_text(config_yaml, encoding="utf-8")
+        os.replace(half_made, self.config)
+
     def close(self) -> None:
         """Gives the folder back. Harmless when repeated."""
         if self._lock is not None:

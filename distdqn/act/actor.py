@@ -117,7 +117,7 @@ class Actor:
         origin[:, 2] = np.arange(self.slots)
 
         def by_slot(array: np.ndarray) -> np.ndarray:
-            return np.ascontiguousarray(array.swapaxes(0, 1))
+            return array.swapaxes(0, 1).copy()  # of one slot even the swapped view is contiguous
 
         return Segment(
             frames=by_slot(steps.frames),
@@ -145,4 +145,9 @@ class Actor:
         bootstrap = steps.q[rows + target.steps.numpy(), columns].max(-1)
         value = steps.q[rows, columns, steps.action[:t]]
         td = target.returns.numpy() + target.discount.numpy() * bootstrap - value
-        return np.abs(td).astype(np.float32)
+        # values that overflow would otherwise end the run in the shard, before the learner can say why
+        return np.nan_to_num(np.abs(td), nan=0.0, posinf=1e6).astype(np.float32)
+
+    def close(self) -> None:
+        """Ends the emulators."""
+        self.env.close()

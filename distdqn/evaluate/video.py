@@ -29,7 +29,7 @@ def write_gif(recording: Recording, spec: EnvSpec, path: Path, every: int = 1, m
     span = (low, max(high, low + 1e-3))
     score = np.cumsum(recording.reward) - recording.reward
     images = [_page(recording, spec, int(i), float(score[i]), span, scale) for i in chosen]
-    palette = images[len(images) // 2].convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+    palette = _sheet(images[:: -(-len(images) // 16)]).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     pages = [im.quantize(palette=palette, dither=Image.Dither.NONE) for im in images]
     path.parent.mkdir(parents=True, exist_ok=True)
     # browsers slow down GIFs that are faster than 20 ms a frame
@@ -38,6 +38,15 @@ def write_gif(recording: Recording, spec: EnvSpec, path: Path, every: int = 1, m
     pages[0].save(temporary, save_all=True, append_images=pages[1:], duration=duration, loop=0, optimize=True)
     temporary.replace(path)
     return path
+
+
+def _sheet(images: list[Image.Image]) -> Image.Image:
+    """The images, all of one size, side by side: the colours of a game change in its course."""
+    width, height = images[0].size
+    sheet = Image.new("RGB", (width * len(images), height))
+    for i, image in enumerate(images):
+        sheet.paste(image, (width * i, 0))
+    return sheet
 
 
 def _page(

@@ -80,7 +80,7 @@ class Learner:
             group["lr"] = lr
         figures: list[Tensor] = []
         errors: list[Tensor] = []
-        skipped = 0
+        skipped, aborted = 0, False
         for arrays, batch in zip(minibatches, self.to_device(minibatches), strict=True):
             loss, td_abs, q = self.loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
@@ -98,6 +98,7 @@ class Learner:
             else:
                 skipped += 1
                 self.bad_in_a_row += 1
+                aborted |= self.bad_in_a_row >= self.config.max_bad_updates
                 self.bad_batch = {"loss": str(float(loss.detach())), "grad_norm": str(float(norm)),
                                   "origin": arrays["origin"].tolist()}  # fmt: skip
                 errors.append(torch.full_like(td_abs, float("nan")))
@@ -116,7 +117,7 @@ class Learner:
             weights_lag=float(self.updates - versions.mean()),
             seconds=time.perf_counter() - start,
             skipped=skipped,
-            aborted=self.bad_in_a_row >= self.config.max_bad_updates,
+            aborted=aborted,
             bad_batch=self.bad_batch if skipped else {},
         )
         return *(_priorities(p, v) for p, v in zip(parts, values, strict=True)), stats

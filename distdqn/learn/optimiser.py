@@ -41,6 +41,8 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_mul_(squares, decay)
             torch._foreach_addcmul_(squares, grads, grads, value=1 - decay)
             roots = torch._foreach_addcmul(squares, means, means, value=-1.0)
+            # a variance that rounding made negative by more than eps would have no root
+            torch._foreach_clamp_min_(roots, 0.0)
             torch._foreach_add_(roots, group["eps"])
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
@@ -78,6 +80,15 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
             for i, s in state.items()}  # fmt: skip
 
 
+def _moments(optimiser: torch.optim.Optimizer) -> set[str]:
+    """What the optimiser remembers of each parameter."""
+    if isinstance(optimiser, torch.optim.Adam):
+        return {"step", "exp_avg", "exp_avg_sq"}
+    if isinstance(optimiser, CentredRMSProp):
+        return {"mean", "square"}
+    return {"momentum_buffer"} if optimiser.defaults["momentum"] else set()
+
+
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Takes over what `optimiser_state` of the same optimiser over the same network gave.
 
@@ -87,6 +98,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -
     own = optimiser.state_dict()
     shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
     for i, moments in state.items():
+        if moments.keys() != _moments(optimiser):
+            raise ValueError("this optimiser state belongs to another optimiser: learner.optimiser differs")
         wrong = int(i) >= len(shapes) or any(v.ndim and v.shape != shapes[int(i)] for v in moments.values())
         if wrong:
             raise ValueError("this optimiser state belongs to another network")

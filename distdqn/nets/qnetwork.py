@@ -21,12 +21,15 @@ class QNetwork(nn.Module):
     `[B, M]` or None, and gives Q float32 `[B, A]` and the next state.
     """
 
+    mean_frame: Tensor
+
     def __init__(self, config: NetworkConfig, spec: EnvSpec) -> None:
         super().__init__()
         self.bf16 = False
         """Runs the torso in bfloat16; the head stays in float32, where small differences decide."""
         self.scale = spec.frame_dtype == "uint8"
         self.contrast = config.contrast if self.scale else 0.0
+        self.mean_frame: Tensor
         if self.contrast:
             self.register_buffer("mean_frame", torch.zeros(spec.frame_shape))
         self.torso = make_torso(config.torso, spec.observation_shape)

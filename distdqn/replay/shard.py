@@ -112,12 +112,12 @@ class ReplayShard:
     def stats(self) -> ShardStats:
         """Figures of now; all counters run since the shard began, `sample_age` is that of the last sample,
         exact: the valid starts added after the sampled one's segment. `nbytes` counts the segments held, the
-        tree and the book-keeping, `rss` the whole process."""
+        tree and the book-keeping, `rss` all of the process but what it shares with others."""
         return ShardStats(
             transitions=self._held,
             mass=self._tree.total,
             nbytes=self._ring.nbytes + self._tree.nbytes + self._added_by.nbytes,
-            rss=self._process.memory_info().rss,
+            rss=self._resident(),
             sample_age=self._sample_age,
             **self._counters,
         )
@@ -147,6 +147,11 @@ class ReplayShard:
         self._counters = {name: int(state["counters"][name]) for name in _COUNTERS}
         self._sample_age = float(state["sample_age"])
         self._rng.bit_generator.state = state["rng"]
+
+    def _resident(self) -> int:
+        """Memory of this process alone: segments on their way lie in memory that all processes share."""
+        memory = self._process.memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))
 
     @property
     def _held(self) -> int:

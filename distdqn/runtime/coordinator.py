@@ -36,6 +36,9 @@ MOST_ADDS = 3
 """Tries to store a segment before it is dropped."""
 
 
+_ABOUT_STATE = {"add", "sample", "priorities", "update", "weights", "state"}
+
+
 class RunFailed(RuntimeError):
     """The run cannot go on; the message says why."""
 
@@ -301,7 +304,7 @@ class Coordinator:
         evaluate, final = call.context
         name = self.keeper.save(state, self.counters(), self.progress.count["learner_updates"])
         episodes = self.config.evaluation.final_episodes if final else self.config.evaluation.episodes
-        if evaluate and episodes:
+        if evaluate and episodes and name is not None:
             weights = self.engine.put(Weights(int(state["updates"]), state["online"]))
             self.keeper.protect(name)
             self.calls.ask("evaluate", self.handles["evaluator"], "evaluate", weights, episodes,
@@ -313,11 +316,16 @@ class Coordinator:
         self.keeper.save(self.engine.fetch(state), self.counters(), 0)
 
     def _lost_evaluate(self, call: Call) -> None:
-        name, weights, final = call.context
+        _, weights, final = call.context
         if final:
             episodes = self.config.evaluation.final_episodes
             self.calls.ask("evaluate", self.handles["evaluator"], "evaluate", weights, episodes,
                            context=call.context)  # fmt: skip
+
+    def _lost_state(self, call: Call) -> None:
+        evaluate, final = call.context
+        if final:
+            self._ask_state(evaluate, final)
 
     def _did_evaluate(self, call: Call, result: Evaluation) -> None:
         name, weights, final = call.context
@@ -344,9 +352,11 @@ class Coordinator:
         except DataLost as error:
             self.event(f"{call.kind}: {error}")
         else:
-            self.deaths[call.handle.name] = 0
-            getattr(self, f"_did_{call.kind}")(call, value)
-            return
+            # a late answer of a component that has died since: what it did to its state is gone with it
+            if call.kind not in _ABOUT_STATE or self.handles.get(call.handle.name) == call.handle:
+                self.deaths[call.handle.name] = 0
+                getattr(self, f"_did_{call.kind}")(call, value)
+                return
         if lost := getattr(self, f"_lost_{call.kind}", None):
             lost(call)
 
@@ -371,7 +381,10 @@ class Coordinator:
             self._start_shard(int(index))
             self.limiter.refill(self.progress.transitions)
         elif kind == "learner":
-            self._start_learner(self.keeper.newest())
+            try:
+                self._start_learner(self.keeper.newest())
+            except ComponentLost as error:
+                self._replace(self.handles[name], str(error))
         else:
             self.handles[name] = self.roster.evaluator()
 

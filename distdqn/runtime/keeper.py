@@ -41,12 +41,17 @@ class Keeper:
         self._filming: Future[Path] | None = None
         self._pool = ThreadPoolExecutor(1, "video")
 
-    def save(self, learner: State, counters: State, updates: int) -> str:
-        """Saves a checkpoint, prunes the older ones, and gives its name."""
+    def save(self, learner: State, counters: State, updates: int) -> str | None:
+        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses, which
+        does not stop the run."""
         name = f"step-{updates:012d}"
         path = self.folder.checkpoints
         state = {"learner": learner, "counters": counters, **self.extra()}
-        checkpoint.save(path, name, state)
+        try:
+            checkpoint.save(path, name, state)
+        except checkpoint.CheckpointError as error:
+            self.event(str(error))
+            return None
         best = checkpoint.best(path)
         keep = {n for n in (self._protected, best[0] if best else None) if n}
         checkpoint.prune(path, self.config.checkpoint.keep, keep)
@@ -78,7 +83,10 @@ class Keeper:
         best = checkpoint.best(self.folder.checkpoints)
         if best is not None and best[1] >= mean:
             return False
-        checkpoint.mark_best(self.folder.checkpoints, name, mean)
+        try:
+            checkpoint.mark_best(self.folder.checkpoints, name, mean)
+        except OSError as error:
+            self.event(f"the best checkpoint could not be marked: {error}")
         return True
 
     def scores(self, result: Evaluation) -> dict[str, float]:

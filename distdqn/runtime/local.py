@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distdqn.runtime.engine import ComponentLost, Handle, Needs, Ref
+from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Needs, Ref
 
 
 @dataclass(eq=False)
@@ -23,7 +23,11 @@ class LocalEngine:
         self._components: dict[str, tuple[Handle, Any]] = {}
 
     def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
-        life = self._components[name][0].life + 1 if name in self._components else 0
+        life = 0
+        if name in self._components:
+            before, component = self._components[name]
+            life = before.life + 1
+            _close(component)
         handle = Handle(name, life)
         self._components[name] = (handle, build(*args))
         return handle
@@ -34,7 +38,9 @@ class LocalEngine:
             lost = ComponentLost(f"{handle.name} is gone")
             return tuple(_Result(error=lost) for _ in range(returns))
         try:
-            values = getattr(component, method)(*(self.fetch(a) if isinstance(a, _Result) else a for a in args))
+            values = getattr(component, method)(*(_argument(a) for a in args))
+            if returns > 1 and len(values) != returns:
+                raise ValueError(f"{handle.name}.{method} gave {len(values)} values instead of {returns}")
         except Exception as error:
             return tuple(_Result(error=error) for _ in range(returns))
         return tuple(_Result(v) for v in values) if returns > 1 else (_Result(values),)
@@ -63,6 +69,17 @@ class LocalEngine:
         for _, component in self._components.values():
             _close(component)
         self._components.clear()
+
+
+def _argument(value: Any) -> Any:
+    """What a reference stands for; one that failed with its component is an object that is gone."""
+    if not isinstance(value, _Result):
+        return value
+    if isinstance(value.error, ComponentLost):
+        raise DataLost(str(value.error))
+    if value.error is not None:
+        raise value.error
+    return value.value
 
 
 def _close(component: Any) -> None:

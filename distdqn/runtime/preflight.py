@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from distdqn import checkpoint
 from distdqn.config import ConfigError, RunConfig
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.types import EnvSpec
@@ -34,12 +36,17 @@ def batch_bytes(config: RunConfig, spec: EnvSpec) -> int:
     return config.learner.batch_size * config.learner.updates_per_call * (spec.stack + config.agent.n_step) * frame
 
 
+def rollout_bytes(config: RunConfig, spec: EnvSpec) -> int:
+    """Size of one rollout of all actors together."""
+    frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
+    return config.slots * (config.actors.rollout_steps + config.agent.n_step + spec.stack) * frame
+
+
 def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Shared memory for everything that can be on its way at once, three times over."""
-    frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    rollout = config.slots * (config.actors.rollout_steps + config.agent.n_step + spec.stack) * frame
-    flight = (config.learner.in_flight + 2) * batch_bytes(config, spec) + (config.actors.in_flight + 1) * rollout
-    return max(256 * 1024**2, 3 * flight)
+    batches = (config.learner.in_flight + 2) * batch_bytes(config, spec)
+    rollouts = (config.actors.in_flight + 1) * rollout_bytes(config, spec)
+    return max(256 * 1024**2, 3 * (batches + rollouts))
 
 
 def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> None:
@@ -51,11 +58,15 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     machine = machine or inspect()
     if config.agent.network.torso in ("dqn_2013", "dqn_2015") and not spec.pixels:
         raise ConfigError(f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
-                          f"vectors of {spec.frame_shape[0]} numbers; use mlp")  # fmt: skip
-    if config.learner.device.startswith("cuda") and not machine.gpus and config.engine.address is None:
-        raise ConfigError(f"learner.device={config.learner.device}: no CUDA device here; use cpu or auto")
-    if config.agent.n_step > 1 and config.agent.network.torso == "tabular" and spec.pixels:
-        raise ConfigError("agent.network.torso=tabular: needs one-hot vectors, env gives images; use mlp")
+                          f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp")  # fmt: skip
+    if config.learner.device.startswith("cuda") and config.engine.address is None:
+        index = int(config.learner.device.partition(":")[2] or 0)
+        if index >= machine.gpus:
+            raise ConfigError(f"learner.device={config.learner.device}: no such CUDA device here, there are "
+                              f"{machine.gpus}; use cpu or auto")  # fmt: skip
+    if config.agent.network.torso == "tabular" and spec.pixels:
+        raise ConfigError(f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
+                          "use dqn_2015, dqn_2013 or mlp")  # fmt: skip
     if config.engine.address is None:
         each = bytes_per_transition(config, spec)
         need = each * config.replay.capacity
@@ -65,11 +76,36 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
                               f"{machine.memory_free / GIB:.1f} GiB are free; {fits} would fit")  # fmt: skip
         store = object_store_bytes(config, spec)
         if config.engine.kind == "ray" and store > machine.shared_memory_free:
-            raise ConfigError(f"learner.batch_size={config.learner.batch_size}: batches and rollouts on their way "
-                              f"need {store / GIB:.1f} GiB of shared memory, /dev/shm has "
-                              f"{machine.shared_memory_free / GIB:.1f} GiB; lower learner.batch_size, "
-                              "learner.updates_per_call or actors.envs_per_actor")  # fmt: skip
+            larger = f"learner.batch_size={config.learner.batch_size}"
+            if rollout_bytes(config, spec) > batch_bytes(config, spec):
+                larger = f"actors.count={config.actors.count}"
+            raise ConfigError(f"{larger}: batches and rollouts on their way need {store / GIB:.1f} GiB of shared "
+                              f"memory, /dev/shm has {machine.shared_memory_free / GIB:.1f} GiB; lower "
+                              "learner.batch_size, learner.updates_per_call, actors.count or "
+                              "actors.envs_per_actor")  # fmt: skip
     free = disk_free(Path(config.run_dir))
     if free < DISK_NEEDED:
         raise ConfigError(f"run_dir={config.run_dir}: {free / GIB:.2f} GiB free on that disk, "
                           f"a run needs {DISK_NEEDED / GIB:.1f} GiB")  # fmt: skip
+
+
+def check_resume(config: RunConfig, spec: EnvSpec) -> None:
+    """Refuses to go on from a checkpoint that another network or optimiser left.
+
+    Raises:
+        ConfigError: one line that names the key; also where no checkpoint can be read.
+    """
+    from distdqn.learn.learner import Learner
+
+    checkpoints = Path(config.run_dir) / "checkpoints"
+    found = checkpoint.newest_valid(checkpoints)
+    if found is None:
+        raise ConfigError(f"{checkpoints}: no checkpoint there can be read, so there is nothing to resume")
+    path, state, _ = found
+    settings = replace(config.learner, device="cpu", compile="off", bf16="off")
+    try:
+        Learner(config.agent, settings, spec, 0).restore(state["learner"])
+    except (KeyError, TypeError, ValueError) as error:
+        key = "learner.optimiser" if "optimiser" in str(error) else "agent.network"
+        raise ConfigError(f"{key}: {path.name} does not fit {checkpoints.parent / 'config.yaml'} "
+                          f"({' '.join(str(error).split())})") from None  # fmt: skip

@@ -64,11 +64,12 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     with RunFolder.open(config.run_dir) as folder:
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
-            raise ConfigError(f"{folder.path}: no checkpoint there can be read, so there is nothing to resume")
+            raise ConfigError(f"{folder.path}: no checkpoint there can be read")
         path, state, damaged = found
         for line in damaged:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}")
+        folder.rewrite_config(yaml.safe_dump(to_plain(config), sort_keys=False))
         return _run(config, spec, folder, state)
 
 
@@ -104,7 +105,7 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         recorder.event(f"failed: {error}")
         return FAILED
     finally:
-        recorder.summary({"status": outcome, **keeper.final, **(_accounts(coordinator) if coordinator else {})})
+        recorder.summary({"outcome": outcome, **keeper.final, **(_accounts(coordinator) if coordinator else {})})
         recorder.close()
         if engine is not None:
             engine.close()

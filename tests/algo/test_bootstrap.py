@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.algo.bootstrap import double_q, max_q
@@ -17,6 +17,7 @@ def test_double_takes_the_online_choice_at_the_target_value() -> None:
     assert double_q(q_target, q_online).tolist() == [4.0, 6.0]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_equal_loops(rows: int, actions: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.algo.returns import NStep, n_step, transform_reward
@@ -65,13 +65,12 @@ steps_of_a_window = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(steps_of_a_window, min_size=1, max_size=4), st.floats(0, 1))
 def test_equals_a_loop(windows: list[list[Step]], gamma: float) -> None:
     length = min(len(w) for w in windows)
     windows = [w[:length] for w in windows]
-    reward, terminated, last = (
-        torch.tensor([[step[i] for step in w] for w in windows]) for i in range(3)
-    )
+    reward, terminated, last = (torch.tensor([[step[i] for step in w] for w in windows]) for i in range(3))
     got = n_step(reward, terminated, last, gamma)
     assert (got.returns.dtype, got.discount.dtype, got.steps.dtype) == (
         torch.float32, torch.float32, torch.int64,

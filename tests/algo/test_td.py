@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.algo import td
@@ -55,6 +55,7 @@ def test_huber_by_hand(error: float, loss: float) -> None:
 errors = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(errors)
 def test_huber_gradient_is_the_clipped_error(values: list[float]) -> None:
     error = torch.tensor(values, requires_grad=True)
@@ -62,6 +63,7 @@ def test_huber_gradient_is_the_clipped_error(values: list[float]) -> None:
     torch.testing.assert_close(error.grad, error.detach().clamp(-1, 1))
 
 
+@settings(deadline=None)
 @given(errors)
 def test_squared_gradient_is_the_error(values: list[float]) -> None:
     error = torch.tensor(values, requires_grad=True)

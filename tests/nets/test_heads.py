@@ -26,7 +26,9 @@ def test_dueling_by_hand() -> None:
             layer.weight.copy_(torch.tensor(weights))
             layer.bias.zero_()
     # x = 10: V = 20, A = 10, 40, 70 with mean 40
-    torch.testing.assert_close(head(torch.tensor([[10.0]])), torch.tensor([[20 + 10 - 40.0, 20.0, 20 + 70 - 40]]))
+    torch.testing.assert_close(
+        head(torch.tensor([[10.0]])), torch.tensor([[20 + 10 - 40.0, 20.0, 20 + 70 - 40]])
+    )
 
 
 def test_dueling_mean_is_the_value_stream() -> None:

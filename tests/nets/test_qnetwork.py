@@ -62,7 +62,7 @@ def test_tabular_is_a_table() -> None:
     assert not network(torch.eye(4))[0].any()
     assert [tuple(p.shape) for p in network.parameters()] == [(3, 4)]
     table = np.arange(12.0, dtype=np.float32).reshape(4, 3)
-    network.load_arrays({name: table.T for name in network.arrays()})
+    network.load_arrays(dict.fromkeys(network.arrays(), table.T))
     np.testing.assert_array_equal(network(torch.eye(4))[0].detach().numpy(), table)
 
 

@@ -36,7 +36,9 @@ def test_published_sizes() -> None:
     assert make_torso("dqn_2013", (4, 84, 84)).features == 32 * 9 * 9 == 2592
     assert make_torso("dqn_2015", (4, 84, 84)).features == 64 * 7 * 7 == 3136
     shapes = [
-        tuple(m.weight.shape) for m in make_torso("dqn_2015", (4, 84, 84)).modules() if isinstance(m, nn.Conv2d)
+        tuple(m.weight.shape)
+        for m in make_torso("dqn_2015", (4, 84, 84)).modules()
+        if isinstance(m, nn.Conv2d)
     ]
     assert shapes == [(32, 4, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3)]
 
@@ -57,7 +59,9 @@ def test_every_pixel_of_a_padded_frame_matters(name: str) -> None:
 
 
 def test_vectors_stay_as_they_are() -> None:
-    assert torch.equal(make_torso("mlp", (3,))(torch.tensor([[1.0, -2.0, 3.0]])), torch.tensor([[1.0, -2.0, 3.0]]))
+    assert torch.equal(
+        make_torso("mlp", (3,))(torch.tensor([[1.0, -2.0, 3.0]])), torch.tensor([[1.0, -2.0, 3.0]])
+    )
 
 
 def test_refusals() -> None:

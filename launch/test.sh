@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
+# without any, Pong is also trained for a minute by all its processes, as a user would.
+#
+#   launch/test.sh
+#   launch/test.sh tests/replay -k tree
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+
+failed=()
+step() {  # NAME COMMAND...
+    say "$1"
+    "${@:2}" || failed+=("$1")
+}
+
+train_pong() {
+    local folder
+    folder="$(mktemp -d)/run"
+    timeout --kill-after=30 300 "$venv/bin/distdqn" train budget.seconds=60 evaluation.final_episodes=2 \
+        "run_dir=$folder" screen=lines track=disabled || return
+    "$venv/bin/python" - "$folder" <<'PYTHON' || return
+import json, pathlib, sys
+
+folder = pathlib.Path(sys.argv[1])
+summary = json.loads((folder / "summary.json").read_text())
+print({name: summary.get(name) for name in ("outcome", "env_frames", "learner_updates", "eval/return_mean")})
+assert summary["outcome"] == "done" and summary["learner_updates"] > 0, "Pong was not trained"
+assert any((folder / "checkpoints").iterdir()), "nothing was saved"
+PYTHON
+    rm -rf -- "${folder%/run}"
+}
+
+set_up_venv dev
+cd -- "$root"
+step lint "$venv/bin/ruff" check .
+step types "$venv/bin/mypy"
+if [ $# = 0 ]; then step "a minute of Pong" train_pong; fi
+step tests "$venv/bin/python" -m pytest -q "$@"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf -v names ', %s' "${failed[@]}"
+    say "failed: ${names:2}"
+    exit 1
+fi

@@ -1,0 +1,45 @@
+"""Windows of random content, and windows written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from distdqn.types import Batch, EnvSpec
+
+Make = Callable[..., Batch]
+
+
+def _make_batch(
+    spec: EnvSpec, sizes: Sequence[int] = (8,), *, steps: int = 3, seed: int = 0, version: int = 0
+) -> Batch:
+    """Windows with every kind of end; keys are 1000 * seed + row."""
+    rng, rows = np.random.default_rng(seed), sum(sizes)
+    count = spec.stack - 1 + steps + 1
+    shape = (rows, count, *spec.frame_shape)
+    last = rng.random((rows, steps)) < 0.15
+    return Batch(
+        frames=rng.integers(0, 256, shape, np.uint8)
+        if spec.pixels
+        else rng.standard_normal(shape, np.float32),
+        action=rng.integers(0, spec.num_actions, (rows, steps)),
+        reward=rng.normal(0, 2, (rows, steps)).astype(np.float32),
+        terminated=(last & (rng.random((rows, steps)) < 0.5)) | (rng.random((rows, steps)) < 0.1),
+        last=last,
+        age=(rng.integers(0, 5, (rows, 1)) + np.arange(steps)).astype(np.int32),
+        memory=np.zeros((rows, 0), np.float32),
+        importance=rng.uniform(0.2, 3, rows).astype(np.float32),
+        key=1000 * seed + np.arange(rows),
+        origin=np.column_stack((np.full((rows, 4), seed), np.full(rows, version), np.arange(rows))).astype(
+            np.int64
+        ),
+        sizes=tuple(sizes),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Make:
+    """Makes batches; see `_make_batch`."""
+    return _make_batch

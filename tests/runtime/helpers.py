@@ -1,0 +1,61 @@
+"""Runs the real command line in a process of its own and looks at what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(*arguments: str, out: Path) -> subprocess.Popen[bytes]:
+    """`distdqn ARGUMENTS` with its output in `out`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with open(out, "ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "distdqn.cli", *arguments], stdout=log, stderr=log,
+                                env=environment, cwd=out.parent)  # fmt: skip
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run so far."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[bytes], seconds: float = 120) -> Any:
+    """The first truthy value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended with {process.returncode} while waiting for {what}")
+        time.sleep(0.2)
+    raise AssertionError(f"no {what} within {seconds} s")
+
+
+def workers(process: subprocess.Popen[bytes], kind: str) -> list[psutil.Process]:
+    """The Ray processes of the run's components of class `kind`."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if f"ray::{kind}" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return sorted(found, key=lambda p: p.pid)
+
+
+def last(run: Path, name: str) -> float:
+    """The last value of a metric, 0 before there is one."""
+    values = [m[name] for m in metrics(run) if name in m]
+    return float(values[-1]) if values else 0.0

@@ -1,0 +1,247 @@
+"""The doors: what is asked for wrongly ends in one line, with code 2, before anything is made or started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distdqn import checkpoint
+from distdqn.cli import main
+from distdqn.compose import compose, experiments
+from distdqn.envs.registry import check_env
+from distdqn.learn.learner import Learner
+from distdqn.machine import Machine
+from distdqn.run_folder import RunFolder
+from distdqn.runtime.preflight import GIB
+from distdqn.runtime.settings import to_plain
+
+Door = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Door:
+    """Calls a door in an empty folder; gives the line it ends with. Neither Ray nor a run may be begun."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "distdqn.runtime.ray", raising=False)
+
+    def begun(*args: Any) -> int:
+        raise AssertionError("a run was begun")
+
+    monkeypatch.setattr("distdqn.runtime.run.train", begun)
+    monkeypatch.setattr("distdqn.runtime.run.resume", begun)
+
+    def call(*arguments: str) -> str:
+        try:
+            code = main(arguments)
+        except SystemExit as left:  # argparse
+            code = int(left.code or 0)
+        out, err = capsys.readouterr()
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert list(folder.iterdir()) == []
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ("learner.batchsize=3", "learner.batchsize: unknown key"),
+        ("learner.batchsize=3", "batch_size"),
+        ("nothing=3", "nothing: unknown key"),
+        ("+learner.new=3", "learner.new: unknown key"),
+        ("hydra.run.dir=elsewhere", "hydra.run.dir: unknown key"),
+        ("experiment=pongg", "experiment=pongg: must be one of apex"),
+        ("env=atarii", "env=atarii: must be one of atari"),
+        ("agent=rainbo", "agent=rainbo: must be one of"),
+        ("env/protocol=modern", "env/protocol=modern: must be one of classic, machado"),
+        ("seed=abc", "seed=abc: must be a whole number"),
+        ("actors=3", "actors=3: must be a group of keys: count"),
+        ("actors=[1]", "actors=[1]: must be a group of keys: count"),
+        ("learner.batch_size=1,2", "learner.batch_size=1,2: one value"),
+        ("learner.batch_size=0", "learner.batch_size=0: must be a whole number from 1"),
+        ("learner.step_size=inf", "learner.step_size=inf: must be a number above 0"),
+        ("learner.device=gpu", "learner.device=gpu: must be one of auto, cpu, cuda"),
+        ("env.game=pongg", "env.game=pongg: must be the snake_case id of an Atari game, such as pong"),
+        ("env.game=SpaceInvaders", "space_invaders"),
+        ("env.game=combat", "env.game=combat"),
+        ("experiment=cartpole env.id=Pendulum-v1", "env.id=Pendulum-v1: needs a discrete action space"),
+        ("experiment=cartpole env.id=CartPol-v1", "CartPole-v1"),
+        ("experiment=cartpole env.id=no_such_module:Thing-v0", "env.id=no_such_module:Thing-v0"),
+        ("experiment=cartpole env.kwargs.nonsense=3", "env.kwargs"),
+        ("env=gym env.id=CartPole-v1", "agent.network.torso=dqn_2013: needs images"),
+        ("agent=tabular", "agent.network.torso=tabular: needs one-hot vectors"),
+        ("agent.n_step=65", "agent.n_step=65: a window must fit into a segment, at most actors.rollout_steps=64"),
+        ("learner.batch_size=4000 replay.capacity=2000", "learner.batch_size=4000: must be at most replay.capacity"),
+        ("replay.min_size=999999", "replay.min_size=999999"),
+        ("budget.env_frames=null", "budget.seconds"),
+        ("run_dir=", "run_dir"),
+        ("run_dir=/dev/null/run", "/dev/null is a file"),
+        ("screen", "screen: not an override"),
+        ("-m", "-m: not an override"),
+    ],
+)  # fmt: skip
+def test_a_bad_setting(refused: Door, overrides: str, named: str) -> None:
+    assert named in refused("train", "learner.device=cpu", *overrides.split())
+
+
+@pytest.mark.parametrize(
+    ("machine", "overrides", "named"),
+    [
+        (Machine(2, 0, 4 * GIB, 2 * GIB, 2 * GIB), "replay.capacity=50000000", "replay.capacity=50000000: needs "),
+        (Machine(2, 0, 64 * GIB, 64 * GIB, GIB // 8), "", "/dev/shm has 0.1 GiB"),
+        (Machine(2, 0, 64 * GIB, 64 * GIB, GIB), "actors.count=5000", "actors.count=5000: "),
+        (Machine(2, 0, 64 * GIB, 64 * GIB, GIB), "learner.batch_size=200000", "learner.batch_size=200000: "),
+        (Machine(2, 0, 64 * GIB, 64 * GIB, GIB), "learner.device=cuda", "learner.device=cuda: no such CUDA device"),
+        (Machine(2, 1, 64 * GIB, 64 * GIB, 64 * GIB), "learner.device=cuda:3", "learner.device=cuda:3: "),
+    ],
+)
+def test_a_machine_that_is_too_small(
+    refused: Door, machine: Machine, overrides: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distdqn.runtime.preflight.inspect", lambda: machine)
+    assert named in refused("train", "learner.device=cpu", *overrides.split())
+
+
+def test_a_disk_that_is_full(refused: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distdqn.runtime.preflight.disk_free", lambda path: 1024**2)
+    line = refused("train", "learner.device=cpu", "run_dir=far/away")
+    assert "run_dir=" in line and "0.00 GiB free" in line
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a CartPole run that has saved once."""
+    path = tmp_path / "run"
+    config = compose(["experiment=cartpole", "learner.device=cpu", f"run_dir={path}"])
+    learner = Learner(config.agent, config.learner, check_env(config.env), seed=0)
+    with RunFolder.create(path, yaml.safe_dump(to_plain(config))) as folder:
+        checkpoint.save(folder.checkpoints, "step-000000000000", {"learner": learner.state()})
+    return path
+
+
+def rewrite(path: Path, **agent: Any) -> None:
+    """Changes keys of `agent` in a run's config.yaml."""
+    values = yaml.safe_load((path / "config.yaml").read_text())
+    values["agent"]["network"].update(agent)
+    (path / "config.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_a_folder_that_is_not_this_runs(refused: Door, run: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").touch()
+    assert "already holds a run" in refused("train", "learner.device=cpu", f"run_dir={run}")
+    assert "thesis.tex" in refused("train", "learner.device=cpu", f"run_dir={foreign}")
+    assert "no config.yaml" in refused("resume", str(foreign))
+    assert "no config.yaml" in refused("resume", str(tmp_path / "nowhere"))
+    with RunFolder.open(run):
+        assert "is in use by process" in refused("resume", str(run))
+        assert "is in use by process" in refused("train", "learner.device=cpu", f"run_dir={run}")
+
+
+@pytest.mark.parametrize("change", [{"hidden": [64]}, {"dueling": True}, {"hidden": [128, 64]}])
+def test_a_resume_with_a_changed_network(refused: Door, run: Path, change: dict[str, Any]) -> None:
+    rewrite(run, **change)
+    assert "agent.network: step-000000000000 does not fit" in refused("resume", str(run))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("agent.network.dueling=true", "agent.network: step-000000000000 does not fit"),
+        ("env.id=Acrobot-v1", "agent.network: step-000000000000 does not fit"),
+        ("learner.batchsize=3", "learner.batchsize=3: not a key of this run"),
+        ("budget.seconds=0", "budget.seconds=0: must be a number above 0"),
+        ("further", "further: not a key of this run"),
+    ],
+)
+def test_a_resume_with_a_bad_override(refused: Door, run: Path, override: str, named: str) -> None:
+    assert named in refused("resume", str(run), override)
+
+
+def test_a_resume_with_a_damaged_config(refused: Door, run: Path) -> None:
+    rewrite(run, torso="transformer")
+    assert "agent.network.torso=transformer" in refused("resume", str(run))
+    (run / "config.yaml").write_text("{")
+    assert "cannot be read" in refused("resume", str(run))
+
+
+def test_a_resume_of_what_never_saved(refused: Door, run: Path) -> None:
+    for path in (run / "checkpoints").iterdir():
+        path.rename(run / path.name)
+    assert "nothing to resume" in refused("resume", str(run))
+
+
+def test_a_resume_that_fits_is_begun(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr("distdqn.runtime.run.resume", lambda config, spec: begun.append(config.run_dir) or 3)
+    assert main(["resume", str(run)]) == 3 and begun == [str(run)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["trian"], "trian"),
+        ([], "DOOR"),
+        (["resume"], "RUN"),
+        (["evaluate", "run", "--episodes", "0"], "--episodes"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["record", "nowhere"], "nowhere"),
+        (["plot", "nowhere"], "nowhere"),
+        (["doctor", "twice"], "twice"),
+    ],
+)
+def test_a_door_that_is_asked_wrongly(refused: Door, arguments: list[str], named: str) -> None:
+    assert named in refused(*arguments)
+
+
+def test_a_checkpoint_that_is_not_there(refused: Door, run: Path) -> None:
+    line = refused("evaluate", str(run), "--checkpoint", "step-7")
+    assert "--checkpoint=step-7: must be best, newest or one of step-000000000000" in line
+
+
+def test_help_shows_examples_and_experiments(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["train", "--help"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 0
+        text = capsys.readouterr().out
+        assert "distdqn train experiment=cartpole" in text
+    assert all(name in text for name in experiments())
+
+
+def test_keys_are_a_config_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--keys", "experiment=catch", "run_dir=here"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == to_plain(compose(["experiment=catch", "run_dir=here"]))
+
+
+def test_what_is_right_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr("distdqn.runtime.run.train", lambda config, spec: begun.append((config, spec)) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "experiment=catch", "run_dir=runs/a", "seed=7"]) == 0
+    ((config, spec),) = begun
+    expected = compose(["experiment=catch", "run_dir=runs/a", "seed=7"])
+    assert config == replace(expected, run_dir=str(tmp_path / "runs" / "a")) and spec == check_env(expected.env)
+
+
+@pytest.mark.parametrize("arguments", [["train", "learner.batchsize=3"], ["train", "env.game=pongg"], ["trian"]])
+def test_a_process_leaves_with_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    code = "import sys; sys.modules['ray'] = None; from distdqn.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("distdqn: ") and list(tmp_path.iterdir()) == []
