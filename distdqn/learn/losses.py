@@ -45,9 +45,10 @@ def make_loss(
     ) -> tuple[Tensor, Tensor, Tensor]:
         q_tm1, _ = online(s_tm1, memory)
         with torch.no_grad():
-            q_target, _ = target(s_t, memory)
+            x_t = online.scaled(s_t)  # once for both networks: the first layer's input costs as much as the layer
+            q_target, _ = target.values(x_t, memory)
             if config.bootstrap == "double":
-                v_t = bootstrap.double_q(q_target, online(s_t, memory)[0])
+                v_t = bootstrap.double_q(q_target, online.values(x_t, memory)[0])
             else:
                 v_t = bootstrap.max_q(q_target)
         error = td.q_learning(q_tm1, a_tm1, r_t, discount_t, v_t)

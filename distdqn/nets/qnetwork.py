@@ -42,12 +42,20 @@ class QNetwork(nn.Module):
         initialise(self, config.initialise)
 
     def forward(self, observation: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return self.values(self.scaled(observation), state)
+
+    def scaled(self, observation: Tensor) -> Tensor:
+        """What the torso sees: float32, pixels in [0, 1] or, with `contrast`, around the mean frame."""
         if self.scale:
             observation = observation.float() / 255
         if self.contrast:
             observation = (observation - self.mean_frame) * self.contrast
-        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
-            features = self.torso(observation)
+        return observation
+
+    def values(self, scaled: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of an observation that is scaled already."""
+        with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.bf16):
+            features = self.torso(scaled)
         features, state = self.memory(features.float(), state)
         return self.head(features), state
 
