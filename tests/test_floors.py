@@ -14,7 +14,7 @@ import distdqn
 
 PACKAGE = Path(distdqn.__file__).resolve().parent
 FLOORS = {
-    0: ("types", "config", "machine"),
+    0: ("types", "section", "config", "machine"),
     1: ("algo", "nets", "envs", "replay", "record", "checkpoint", "run_folder"),
     2: ("act", "learn"),
     3: ("evaluate",),
@@ -25,7 +25,7 @@ FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
 SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor")}
-SIBLINGS |= {("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
+SIBLINGS |= {("config", "section"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "hydra": ("cli.py", "compose.py"),

@@ -17,12 +17,13 @@ from distdqn.config import ConfigError, RunConfig
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder
-from distdqn.runtime.coordinator import Coordinator, RunFailed
+from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.settings import to_plain
+from distdqn.runtime.system import RunFailed
 from distdqn.types import EnvSpec, State
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
@@ -113,7 +114,7 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
 
 def _accounts(coordinator: Coordinator) -> dict[str, Any]:
     """The transitions' accounts, for `summary.json`."""
-    count = coordinator.progress.count
+    count = coordinator.system.progress.count
     return {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}}
 
 

@@ -1,0 +1,1 @@
+"""Throughput of each stage, of the whole, and of the whole beside a peer."""

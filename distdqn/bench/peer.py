@@ -1,0 +1,197 @@
+"""Stable-Baselines3's DQN in turn with ours, on equal terms.
+
+Equal: the game and its protocol, 84 x 84 grey frames, stacks of 4, the 2015 network (SB3's `CnnPolicy` is the
+same), batch 32, a gradient step every 4 agent steps, uniform replay of the same size, already warm, one-step
+targets, Huber loss, Adam, epsilon 0.1 throughout, the device and the cores. Not equal: how each uses them, which
+is what is measured. Ours plays and learns in several processes; SB3 does one after the other and may use
+PyTorch's threads.
+
+SB3 runs in four forms, and each is quoted: one environment with `train_freq=4`, as it is mostly used, and four
+environments with `train_freq=1`, which is the same ratio but infers for four at once; each with one and with
+`cores` threads. Periods alternate within each round, so that all see the same machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distdqn.bench.measure import cpu_of, family
+from distdqn.bench.whole import System
+from distdqn.compose import compose
+from distdqn.config import ConfigError, RunConfig
+from distdqn.learn.learner import pick_device
+from distdqn.machine import inspect
+from distdqn.runtime.engine import Engine
+from distdqn.types import EnvSpec
+
+ROUNDS = 3
+EPSILON = 0.1
+CAPACITY, WARM = 10_000, 2_000
+"""Transitions in each replay, and those there before learning starts."""
+OURS = (
+    "experiment=dqn_2015",
+    f"agent.exploration.epsilon={EPSILON}",
+    f"agent.exploration.final_epsilon={EPSILON}",
+    f"replay.capacity={CAPACITY}",
+    f"replay.min_size={WARM}",
+    "learner.optimiser=adam",
+    "learner.max_grad_norm=10",
+)
+EQUAL = {
+    "env.kind": "atari",
+    "env.frame_size": 84,
+    "env.stack": 4,
+    "env.frame_skip": 4,
+    "agent.network.torso": "dqn_2015",
+    "agent.network.hidden": (512,),
+    "agent.network.dueling": False,
+    "agent.bootstrap": "max",
+    "agent.n_step": 1,
+    "replay.kind": "uniform",
+    "learner.optimiser": "adam",
+    "learner.batch_size": 32,
+    "learner.samples_per_insert": 8.0,
+}
+"""What no override may change."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Agent steps/s of ours and of each form of the peer, one figure a round; `idle_cpu`: CPU seconds per second
+    that our paused processes took meanwhile from the peer."""
+
+    ours: list[float]
+    peer: dict[str, list[float]]
+    idle_cpu: float
+
+    def ratio(self, environments: int) -> float:
+        """Median of ours over that of the peer's better form with so many environments."""
+        forms = [statistics.median(v) for k, v in self.peer.items() if k.startswith(f"{environments} env")]
+        return statistics.median(self.ours) / max(forms)
+
+
+def peer_config(overrides: list[str]) -> RunConfig:
+    """Our side's config: the equal terms, and `overrides` for what they leave open (`env.game`, `actors.*`).
+
+    Raises:
+        ConfigError: SB3 is not installed, or an override breaks the terms.
+    """
+    for module in ("stable_baselines3", "cv2"):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"peer=sb3: {module} is not installed; pip install 'distdqn[bench]' brings it")
+    config = compose([*OURS, *overrides])
+    for key, wanted in EQUAL.items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        if value != wanted:
+            raise ConfigError(
+                f"{key}={value}: must be {wanted} with peer=sb3, where both play on equal terms"
+            )
+    return config
+
+
+def compare(config: RunConfig, spec: EnvSpec, engine: Engine, folder: Path, seconds: float) -> Comparison:
+    """Runs both in turns of `seconds` each, and as much again in ours to get under way."""
+    cores = inspect().cores
+    peers = {n: _Peer(config, n) for n in (1, 4)}
+    forms = [(n, threads) for n in peers for threads in sorted({1, cores})]
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {_name(*form): [] for form in forms}
+    idle: list[float] = []
+    with System(config, spec, engine, folder) as system:
+        system.warm_up()
+        for peer in peers.values():
+            peer.learn(seconds / 2)
+        for _ in range(ROUNDS):
+            torch.set_num_threads(config.learner.threads)
+            ours.append(system.measure(seconds, drop=seconds / 2).reached(config.learner.samples_per_insert))
+            system.pause()
+            others = family()[1:]
+            cpu, start = sum(cpu_of(others).values()), time.perf_counter()
+            for n, threads in forms:
+                torch.set_num_threads(threads)
+                theirs[_name(n, threads)].append(peers[n].learn(seconds))
+            idle.append((sum(cpu_of(others).values()) - cpu) / (time.perf_counter() - start))
+    return Comparison(ours, theirs, statistics.median(idle))
+
+
+def _name(environments: int, threads: int) -> str:
+    return f"{environments} environment{'s' * (environments > 1)}, {threads} thread{'s' * (threads > 1)}"
+
+
+class _Peer:
+    """SB3's DQN with `environments` slots, a gradient step every 4 agent steps of all together."""
+
+    def __init__(self, config: RunConfig, environments: int) -> None:
+        import ale_py
+        import gymnasium
+        from stable_baselines3 import DQN
+        from stable_baselines3.common.env_util import make_atari_env
+        from stable_baselines3.common.vec_env import VecFrameStack
+
+        gymnasium.register_envs(ale_py)
+        protocol = config.env.protocol
+        game = "".join(word.capitalize() for word in config.env.game.split("_"))
+        env = make_atari_env(
+            f"ALE/{game}-v5", environments, config.seed,
+            env_kwargs={
+                "frameskip": 1,
+                "repeat_action_probability": protocol.sticky,
+                "full_action_space": protocol.full_action_set,
+                "max_num_frames_per_episode": protocol.max_frames,
+            },
+            wrapper_kwargs={
+                "noop_max": protocol.noop_max,
+                "frame_skip": config.env.frame_skip,
+                "screen_size": config.env.frame_size,
+                "terminal_on_life_loss": protocol.life_loss_terminates,
+                "clip_reward": config.agent.reward == "clip",
+            },
+        )  # fmt: skip
+        self.model = DQN(
+            "CnnPolicy", VecFrameStack(env, config.env.stack),
+            learning_rate=config.learner.step_size,
+            buffer_size=config.replay.capacity,
+            learning_starts=config.replay.min_size,
+            batch_size=config.learner.batch_size,
+            gamma=config.agent.discount,
+            train_freq=4 // environments,
+            gradient_steps=1,
+            target_update_interval=4 * config.learner.target_period,
+            exploration_initial_eps=EPSILON,
+            exploration_final_eps=EPSILON,
+            max_grad_norm=config.learner.max_grad_norm or float("inf"),
+            optimize_memory_usage=True,
+            replay_buffer_kwargs={"handle_timeout_termination": False},
+            seed=config.seed,
+            device=pick_device(config.learner.device).type,
+        )  # fmt: skip
+        self.model.learn(config.replay.min_size + 100, reset_num_timesteps=False)
+
+    def learn(self, seconds: float) -> float:
+        """Trains for about `seconds`; agent steps/s."""
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        end = time.perf_counter() + seconds
+
+        class Until(BaseCallback):
+            def _on_step(self) -> bool:
+                return time.perf_counter() < end
+
+        steps, start = self.model.num_timesteps, time.perf_counter()
+        self.model.learn(10**9, callback=Until(), reset_num_timesteps=False)
+        return (self.model.num_timesteps - steps) / (time.perf_counter() - start)
+
+
+def figures(comparison: Comparison) -> dict[str, Any]:
+    """What is printed, as plain values."""
+    c = comparison
+    return {**asdict(c), "ratio_one_environment": c.ratio(1), "ratio_four_environments": c.ratio(4)}

@@ -1,0 +1,87 @@
+"""The way through the engine: how long a small call takes, and what it costs to hand a batch on."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from distdqn.bench.measure import ROUNDS, family_cpu
+from distdqn.bench.stages import size_of
+from distdqn.runtime.engine import Engine, Needs, Ref
+from distdqn.types import Batch
+
+AHEAD = 3
+"""Batches on their way at once."""
+
+
+class Source:
+    """Has a batch, and gives it as a shard does."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def give(self) -> tuple[Batch, int]:
+        """The batch, and a small second result."""
+        return self.batch, len(self.batch)
+
+    def ping(self) -> int:
+        """Nothing much."""
+        return 0
+
+
+class Sink:
+    """Takes a batch as the learner does."""
+
+    def take(self, batch: Batch) -> int:
+        """Its length."""
+        return len(batch)
+
+
+@dataclass(frozen=True)
+class Transport:
+    """`round_trip`: seconds from a small call to its answer. `wall` and `cpu`: seconds for each byte of a batch
+    that goes from one component to another; `cpu` is that of all processes of the engine together."""
+
+    round_trip: float
+    wall: float
+    cpu: float
+
+
+def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport:
+    """Measures both, `seconds` each."""
+    source = engine.start("bench-source", Needs(cpus=0), Source, batch)
+    sink = engine.start("bench-sink", Needs(cpus=0), Sink)
+
+    def ask() -> Ref:
+        given, _ = engine.call(source, "give", returns=2)
+        return engine.call(sink, "take", given)[0]
+
+    def ping() -> float:
+        start = time.perf_counter()
+        (answer,) = engine.call(source, "ping")
+        engine.wait([answer], 60.0)
+        engine.fetch(answer)
+        return time.perf_counter() - start
+
+    ping(), engine.fetch(ask())
+    trips, end = [ping()], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        trips.append(ping())
+    walls, cpus = [], []
+    for _ in range(ROUNDS):
+        bytes_carried, on_their_way = 0, deque(ask() for _ in range(AHEAD))
+        start, cpu = time.perf_counter(), family_cpu()
+        while bytes_carried == 0 or time.perf_counter() - start < seconds / ROUNDS:
+            engine.fetch(on_their_way.popleft())
+            bytes_carried += size_of(batch)
+            on_their_way.append(ask())
+        walls.append((time.perf_counter() - start) / bytes_carried)
+        while on_their_way:
+            engine.fetch(on_their_way.popleft())
+            bytes_carried += size_of(batch)
+        cpus.append((family_cpu() - cpu) / bytes_carried)
+    engine.kill(source)
+    engine.kill(sink)
+    return Transport(statistics.median(trips), statistics.median(walls), statistics.median(cpus))

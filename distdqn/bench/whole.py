@@ -1,0 +1,259 @@
+"""The whole system under a stopwatch: the coordinator, its engine and all components, without evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import yaml
+
+from distdqn.bench.measure import arrival_rate, cpu_of, family, machine_cpu, slope
+from distdqn.config import BudgetConfig, RunConfig
+from distdqn.run_folder import RunFolder
+from distdqn.runtime.coordinator import Coordinator
+from distdqn.runtime.engine import Engine
+from distdqn.runtime.keeper import Keeper
+from distdqn.runtime.progress import Progress
+from distdqn.runtime.roster import Roster
+from distdqn.runtime.run import learner_gpus
+from distdqn.runtime.settings import to_plain
+from distdqn.types import EnvSpec, RolloutStats, UpdateStats
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the clock and at the processes' memory."""
+PATIENCE = 900.0
+"""Seconds after which a system that has not begun to learn is given up."""
+NEVER = 1e9
+FILL = 5000
+"""Transitions after which learning starts here, where the config waits for more: filling is not measured."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes by kind of component at the `start` and the `end` of `minutes`, medians of the first and
+    last fifth; `own` is what of their sum is not shared between processes; `slope` and `own_slope` are the
+    least-squares growth of the sums in bytes a minute. `shard_says` is what the shards say they take."""
+
+    minutes: float
+    start: dict[str, float]
+    end: dict[str, float]
+    own: float
+    slope: float
+    own_slope: float
+    shard_says: int
+    full: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some `seconds` of training. Idle fractions and `samples_per_step` as in the run's metrics; `cpu`: CPU
+    seconds spent per second, by kind of component, the engine's own processes as `engine`; `other_load`: those
+    that the rest of the machine spent meanwhile, by which the figures are too low."""
+
+    seconds: float
+    steps_per_s: float
+    samples_per_s: float
+    updates_per_s: float
+    actor_idle: float
+    learner_idle: float
+    cpu: dict[str, float]
+    other_load: float
+
+    @property
+    def samples_per_step(self) -> float:
+        """Windows learned from for each agent step."""
+        return self.samples_per_s / self.steps_per_s if self.steps_per_s else 0.0
+
+    def reached(self, ratio: float) -> float:
+        """Agent steps/s that can go on: no more than the learner kept up with at `ratio` samples a step."""
+        return min(self.steps_per_s, self.samples_per_s / ratio)
+
+
+class _Stopwatch(Progress):
+    """The run's counters, with the time of every rollout and update."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config.budget, config.actors.count)
+        self.rollouts: list[tuple[float, RolloutStats]] = []
+        self.learned: list[tuple[float, UpdateStats]] = []
+
+    def rollout(self, stats: RolloutStats, version: int) -> None:
+        super().rollout(stats, version)
+        self.rollouts.append((time.perf_counter(), stats))
+
+    def update(self, stats: UpdateStats) -> None:
+        super().update(stats)
+        self.learned.append((time.perf_counter(), stats))
+
+
+class System:
+    """A training run that starts, pauses and goes on, in a folder that is thrown away.
+
+    Loop:
+        with System(config, spec, engine, folder) as system:
+            system.warm_up()
+            window = system.measure(seconds)
+            system.pause()                   # nothing is in flight any more
+    """
+
+    def __init__(self, config: RunConfig, spec: EnvSpec, engine: Engine, folder: Path) -> None:
+        config = self.config = _quiet(config, folder)
+        self.events: list[str] = []
+        self._stack = ExitStack()
+        owned = RunFolder.create(folder, yaml.safe_dump(to_plain(config), sort_keys=False))
+        self._stack.callback(owned.close)
+        keeper = Keeper(owned, config, spec, dict, self.events.append)
+        roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))
+        self.coordinator = Coordinator(
+            config, engine, roster, keeper, lambda _: self._look(), self.events.append
+        )
+        self.watch = self.coordinator.system.progress = _Stopwatch(config)
+        self._enough: Callable[[], bool] = lambda: True
+        self._memory: list[tuple[float, dict[str, float], float]] = []
+        self.coordinator.start()
+        pids = {name: engine.pid(handle) for name, handle in self.coordinator.system.handles.items()}
+        self.kinds = {pid: name.partition("-")[0] for name, pid in pids.items()}
+        self.kinds[psutil.Process().pid] = "driver" if len(self.kinds) > 1 else "process"
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self.coordinator.system.handles.values():
+            self.coordinator.system.engine.kill(handle)
+        self._stack.close()
+
+    def warm_up(self) -> None:
+        """Runs until learning goes on: the replay has its least size and everything is compiled.
+
+        Raises:
+            TimeoutError: it has not begun to learn.
+        """
+        first, start = self.config.learner.updates_per_call, time.perf_counter()
+        self._run(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
+        if self.updates <= first:
+            raise TimeoutError(f"no update within {PATIENCE:.0f} s: replay.min_size may be out of reach")
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps so far."""
+        return self.watch.count["learner_updates"]
+
+    def measure(self, seconds: float, drop: float) -> Window:
+        """Trains for `drop + seconds` and gives the figures of the latter."""
+        self._run_for(drop)
+        self._memory.clear()
+        self._look_at_memory()
+        start, cpu, everything = time.perf_counter(), self._cpu(), machine_cpu()
+        self._run_for(seconds)
+        end = time.perf_counter()
+        spent = {kind: (s - cpu.get(kind, 0.0)) / (end - start) for kind, s in self._cpu().items()}
+        played = [(t, s) for t, s in self.watch.rollouts if start <= t <= end]
+        learned = [(t, s) for t, s in self.watch.learned if start <= t <= end]
+        played_at, learned_at = [t for t, _ in played], [t for t, _ in learned]
+        seconds = end - start
+        acting = arrival_rate(played_at, [s.seconds for _, s in played], seconds) / self.config.actors.count
+        learning = arrival_rate(learned_at, [s.seconds for _, s in learned], seconds)
+        return Window(
+            seconds=seconds,
+            steps_per_s=arrival_rate(played_at, [s.steps for _, s in played], seconds),
+            samples_per_s=arrival_rate(learned_at, [s.samples for _, s in learned], seconds),
+            updates_per_s=arrival_rate(learned_at, [s.updates for _, s in learned], seconds),
+            actor_idle=min(1.0, max(0.0, 1 - acting)),
+            learner_idle=min(1.0, max(0.0, 1 - learning)),
+            cpu=spent,
+            other_load=max(0.0, (machine_cpu() - everything) / seconds - sum(spent.values())),
+        )
+
+    def fill(self) -> None:
+        """Trains until every shard is full."""
+        self._run(self._full)
+
+    def watch_memory(self, seconds: float) -> Memory:
+        """Trains for `seconds` and gives the memory over that time."""
+        self._memory.clear()
+        self._look_at_memory()
+        self._run_for(seconds)
+        return self.memory()
+
+    def memory(self) -> Memory:
+        """The memory over the last `measure` or `watch_memory`."""
+        self._look_at_memory()
+        times = [t / 60 for t, _, _ in self._memory]
+        sums, own = [sum(m.values()) for _, m, _ in self._memory], [o for _, _, o in self._memory]
+        fifth = max(1, len(times) // 5)
+        return Memory(
+            minutes=times[-1] - times[0],
+            start=_middle([m for _, m, _ in self._memory[:fifth]]),
+            end=_middle([m for _, m, _ in self._memory[-fifth:]]),
+            own=own[-1],
+            slope=slope(times, sums),
+            own_slope=slope(times, own),
+            shard_says=sum(s.nbytes for s in self.watch.shards.values()),
+            full=self._full(),
+        )
+
+    def pause(self) -> None:
+        """Takes in what is in flight and asks for nothing more."""
+        self.coordinator.pause()
+
+    def _full(self) -> bool:
+        shards = self.watch.shards
+        return len(shards) == self.config.replay.shards and all(s.evicted for s in shards.values())
+
+    def _run_for(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        self._run(lambda: time.perf_counter() >= end)
+
+    def _run(self, enough: Callable[[], bool]) -> None:
+        self._enough, self.coordinator.stop = enough, False
+        self.coordinator.run()
+
+    def _look(self) -> None:
+        self._look_at_memory()
+        if self._enough():
+            self.coordinator.stop = True
+
+    def _look_at_memory(self) -> None:
+        resident: dict[str, float] = defaultdict(float)
+        own = 0.0
+        for pid, kind in self.kinds.items():
+            try:
+                memory = psutil.Process(pid).memory_info()
+            except psutil.Error:
+                continue
+            resident[kind] += memory.rss
+            own += memory.rss - memory.shared
+        self._memory.append((time.perf_counter(), dict(resident), own))
+
+    def _cpu(self) -> dict[str, float]:
+        spent: dict[str, float] = defaultdict(float)
+        for pid, seconds in cpu_of(family()).items():
+            spent[self.kinds.get(pid, "engine")] += seconds
+        return spent
+
+
+def _middle(samples: list[dict[str, float]]) -> dict[str, float]:
+    """The median by kind."""
+    return {kind: sorted(s.get(kind, 0.0) for s in samples)[len(samples) // 2] for kind in samples[0]}
+
+
+def _quiet(config: RunConfig, folder: Path) -> RunConfig:
+    """The config without evaluations and saves, and with a replay that is soon ready."""
+    return replace(
+        config,
+        run_dir=str(folder),
+        budget=BudgetConfig(env_frames=None, seconds=NEVER),
+        evaluation=replace(config.evaluation, every_seconds=None, video=False),
+        checkpoint=replace(config.checkpoint, every_seconds=NEVER),
+        replay=replace(config.replay, min_size=min(config.replay.min_size, FILL)),
+        log_every_seconds=LOOK_EVERY,
+    )
