@@ -100,10 +100,9 @@ def _number(key: str, text: str) -> float:
 
 
 def _engine(config: RunConfig, spec: EnvSpec) -> Any:
-    from distdqn.runtime.roster import Roster
-    from distdqn.runtime.run import learner_gpus, make_engine
+    from distdqn.runtime.run import make_engine
 
-    return make_engine(config, spec, Roster.cpus_of(config), learner_gpus(config))
+    return make_engine(config, spec)
 
 
 def _stages_and_whole(config: RunConfig, spec: EnvSpec, options: Options, console: Console) -> dict[str, Any]:

@@ -60,10 +60,11 @@ class Engine(Protocol):
         """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
         ...
 
-    def fetch(self, ref: Ref) -> Any:
+    def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         """The value, waiting for it.
 
         Raises:
+            TimeoutError: it is not there after `timeout` seconds.
             ComponentLost: the component died before it answered.
             DataLost: an argument or the result itself is gone.
             Exception: what the method raised.

@@ -14,6 +14,9 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.system import RunFailed, System
 from distdqn.types import ShardStats, State, UpdateStats, Weights
 
+START_SECONDS = 180.0
+"""Longer than any start, so that only a machine or a cluster that is gone takes it."""
+
 
 @dataclass
 class Draw:
@@ -44,10 +47,14 @@ class Learning:
         """Starts the learner, from a checkpoint's state where there is one, and waits for its weights."""
         s = self.system
         learner = s.handles["learner"] = s.roster.learner()
-        if state is not None:
-            s.engine.fetch(s.engine.call(learner, "restore", state)[0])
-        (s.weights,) = s.engine.call(learner, "weights")
-        s.version = self._published = s.engine.fetch(s.weights).version
+        try:
+            if state is not None:
+                s.engine.fetch(s.engine.call(learner, "restore", state)[0], START_SECONDS)
+            (s.weights,) = s.engine.call(learner, "weights")
+            s.version = self._published = s.engine.fetch(s.weights, START_SECONDS).version
+        except TimeoutError as error:
+            raise RunFailed(f"the learner does not start ({error}): is the cluster still there? "
+                            "`distdqn resume` goes on from the last checkpoint") from None  # fmt: skip
 
     def ask(self) -> None:
         """Draws as many minibatches ahead of the learner as may be, in lockstep one call's worth at a time."""

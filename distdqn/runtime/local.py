@@ -48,7 +48,7 @@ class LocalEngine:
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
         return list(refs)
 
-    def fetch(self, ref: Ref) -> Any:
+    def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         if ref.error is not None:
             raise ref.error
         return ref.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,10 +84,25 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
                               f"memory, /dev/shm has {machine.shared_memory_free / GIB:.1f} GiB; lower "
                               "learner.batch_size, learner.updates_per_call, actors.count or "
                               "actors.envs_per_actor")  # fmt: skip
+    else:
+        _probe(config.engine.address)
     free = disk_free(Path(config.run_dir))
     if free < DISK_NEEDED:
         raise ConfigError(f"run_dir={config.run_dir}: {free / GIB:.2f} GiB free on that disk, "
                           f"a run needs {DISK_NEEDED / GIB:.1f} GiB")  # fmt: skip
+
+
+def _probe(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens."""
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        if address != "auto":
+            raise ConfigError(f"engine.address={address}: must be auto or HOST:PORT")
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"engine.address={address}: nobody answers there ({error})") from None
 
 
 def check_resume(config: RunConfig, spec: EnvSpec) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from distdqn.config import ConfigError
 from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Needs, Ref
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let anything else on the machine go first
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+if (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # else a cluster named by host and port refuses us
 
 import ray
 import ray.exceptions as errors
@@ -42,9 +47,25 @@ class RayEngine:
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError, TimeoutError) as error:
+            if address is None:
+                raise
+            line = str(error).strip().splitlines()[0]
+            raise ConfigError(f"engine.address={address}: no Ray cluster can be joined there ({line})") from None
         finally:
             os.umask(old)
+        if address is not None:
+            self._check_room(address, cpus, gpus)
         self._actors: dict[str, tuple[Handle, Any]] = {}
+
+    def _check_room(self, address: str, cpus: int, gpus: int) -> None:
+        """A component that no machine has room for would wait for ever."""
+        there = ray.cluster_resources()
+        for kind, asked in (("CPU", cpus), ("GPU", gpus)):
+            if there.get(kind, 0) < asked:
+                ray.shutdown()
+                raise ConfigError(f"engine.address={address}: the run asks for {asked} {kind}s, that cluster has "
+                                  f"{there.get(kind, 0):g}; lower actors.count or add machines")  # fmt: skip
 
     def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
         life = self._actors[name][0].life + 1 if name in self._actors else 0
@@ -71,9 +92,11 @@ class RayEngine:
             ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
         return list(ready)
 
-    def fetch(self, ref: Ref) -> Any:
+    def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         try:
-            return ray.get(ref)
+            return ray.get(ref, timeout=timeout)
+        except errors.GetTimeoutError:
+            raise TimeoutError(f"no answer within {timeout:.0f} s") from None
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
             if isinstance(cause, _DATA + _LOST):
@@ -99,12 +122,6 @@ class RayEngine:
     def close(self) -> None:
         self._actors.clear()
         ray.shutdown()
-
-
-def cluster_resources() -> dict[str, float]:
-    """What the joined or started cluster has: `CPU`, `GPU`, memory in bytes."""
-    resources: dict[str, float] = ray.cluster_resources()
-    return resources
 
 
 def _process(build: Callable[..., Any]) -> type:

@@ -31,16 +31,18 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 SAVE_SECONDS, FINAL_SECONDS = 15.0, 3600.0
 
 
-def make_engine(config: RunConfig, spec: EnvSpec, roster_cpus: int, gpus: float) -> Engine:
-    """The engine that `engine.kind` names."""
+def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
+    """The engine that `engine.kind` names, with room for every component."""
     if config.engine.kind == "local":
         from distdqn.runtime.local import LocalEngine
 
         return LocalEngine()
     from distdqn.runtime.ray import RayEngine
 
-    cpus = max(roster_cpus, inspect().cores)
-    return RayEngine(config.engine.address, cpus, int(gpus), object_store_bytes(config, spec))
+    cpus = Roster.cpus_of(config)
+    if config.engine.address is None:
+        cpus = max(cpus, inspect().cores)
+    return RayEngine(config.engine.address, cpus, int(learner_gpus(config)), object_store_bytes(config, spec))
 
 
 def learner_gpus(config: RunConfig) -> float:
@@ -50,10 +52,15 @@ def learner_gpus(config: RunConfig) -> float:
 
 
 def train(config: RunConfig, spec: EnvSpec) -> int:
-    """Makes the run's folder and trains in it. Gives the exit code."""
+    """Makes the run's folder and trains in it. Gives the exit code.
+
+    Raises:
+        ConfigError: the cluster cannot be joined or is too small; then no folder is made.
+    """
+    joined = _join(config, spec)
     folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_plain(config), sort_keys=False))
     with folder:
-        return _run(config, spec, folder, None)
+        return _run(config, spec, folder, None, joined)
 
 
 def resume(config: RunConfig, spec: EnvSpec) -> int:
@@ -62,6 +69,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     Raises:
         ConfigError: no checkpoint can be read.
     """
+    joined = _join(config, spec)
     with RunFolder.open(config.run_dir) as folder:
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
@@ -71,10 +79,17 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}")
         folder.rewrite_config(yaml.safe_dump(to_plain(config), sort_keys=False))
-        return _run(config, spec, folder, state)
+        return _run(config, spec, folder, state, joined)
 
 
-def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None) -> int:
+def _join(config: RunConfig, spec: EnvSpec) -> Engine | None:
+    """The engine of a cluster that is there already; None where the run starts its own."""
+    return make_engine(config, spec) if config.engine.kind == "ray" and config.engine.address else None
+
+
+def _run(
+    config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None
+) -> int:
     run_id = int(state["run_id"]) if state else secrets.randbits(62)
     session = int(state["session"]) + 1 if state else 0
     recorder = Recorder(folder, config)
@@ -85,14 +100,13 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         return {"run_id": run_id, "session": session, "recorder": recorder.state()}
 
     keeper = Keeper(folder, config, spec, extra, recorder.event)
-    engine: Engine | None = None
     outcome = "failed"
     coordinator: Coordinator | None = None
     try:
         recorder.event("starting" if not state else "resuming")
-        gpus = learner_gpus(config)
-        roster = Roster(config, spec, engine := make_engine(config, spec, Roster.cpus_of(config), gpus), run_id,
-                        session, gpus)  # fmt: skip
+        if engine is None:
+            engine = make_engine(config, spec)
+        roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
         with _signals(coordinator):
             coordinator.start(state["learner"] if state else None, state["counters"] if state else None)
