@@ -16,7 +16,7 @@ step() {  # NAME COMMAND...
 train_pong() {
     local folder
     folder="$(mktemp -d)/run"
-    timeout --kill-after=30 300 "$venv/bin/distdqn" train budget.seconds=60 evaluation.final_episodes=2 \
+    timeout --kill-after=30 300 "$venv/bin/distdqn" train budget.seconds=60 replay.min_size=2000 evaluation.final_episodes=2 \
         "run_dir=$folder" screen=lines track=disabled || return
     "$venv/bin/python" - "$folder" <<'PYTHON' || return
 import json, pathlib, sys
