@@ -168,8 +168,8 @@ class LearnerConfig(Section):
     threads: int = number(1, 1, 256)
     compile: str = choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU."""
-    bf16: str = choice("auto", "auto", "on", "off")
-    """bfloat16 autocast of the torso: `auto` does it on CUDA where the observations are pixels."""
+    bf16: str = choice("off", "auto", "on", "off")
+    """bfloat16 autocast of the torso, faster and less exact: `auto` does it for pixels where the device computes in it."""
     max_bad_updates: int = number(10, 1)
     """Updates in a row whose loss is not finite before the run stops."""
 

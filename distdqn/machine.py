@@ -34,6 +34,14 @@ def cuda_devices() -> int:
     return 0
 
 
+def cpu_has(flag: str) -> bool:
+    """True where Linux lists `flag` among the processor's features."""
+    try:
+        return f" {flag} " in Path("/proc/cpuinfo").read_text().replace("\n", " \n")
+    except OSError:
+        return False
+
+
 def inspect() -> Machine:
     """This machine now; a container's memory limit counts."""
     import psutil

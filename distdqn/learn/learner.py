@@ -13,6 +13,7 @@ from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.losses import make_loss
 from distdqn.learn.minibatch import ToDevice, cut, split
 from distdqn.learn.optimiser import make_optimiser, optimiser_state, restore_optimiser, step_size
+from distdqn.machine import cpu_has
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec, Priorities, State, UpdateStats, Weights
 
@@ -60,7 +61,7 @@ class Learner:
     def _bf16(self, spec: EnvSpec) -> bool:
         if self.config.bf16 != "auto":
             return self.config.bf16 == "on"
-        return self.device.type == "cuda" and spec.pixels
+        return spec.pixels and (self.device.type == "cuda" or cpu_has("avx512_bf16"))
 
     def update(self, progress: float, *parts: Batch) -> tuple[Any, ...]:
         """One gradient step on each minibatch that `parts` make up together.
