@@ -169,7 +169,7 @@ class LearnerConfig(Section):
     compile: str = choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU."""
     bf16: str = choice("off", "auto", "on", "off")
-    """bfloat16 autocast of the torso, faster and less exact: `auto` does it for pixels where the device computes in it."""
+    """bfloat16 autocast of the torso, faster and less exact. `auto`: for pixels, where the device computes in it."""
     max_bad_updates: int = number(10, 1)
     """Updates in a row whose loss is not finite before the run stops."""
 
