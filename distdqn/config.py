@@ -58,7 +58,7 @@ class NetworkConfig(Section):
     """torso -> memory -> head."""
 
     key: ClassVar[str] = "agent.network"
-    torso: str = choice("dqn_2015", "dqn_2015", "dqn_2013", "mlp", "tabular")
+    torso: str = choice("dqn_2015", "dqn_2015", "dqn_2013", "small", "mlp", "tabular")
     hidden: tuple[int, ...] = (512,)
     """Widths of the fully connected layers after the torso's own (dueling: of each stream)."""
     memory: str = choice("none", "none")

@@ -79,7 +79,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("experiment=cartpole env.id=CartPol-v1", "CartPole-v1"),
         ("experiment=cartpole env.id=no_such_module:Thing-v0", "env.id=no_such_module:Thing-v0"),
         ("experiment=cartpole env.kwargs.nonsense=3", "env.kwargs"),
-        ("env=gym env.id=CartPole-v1", "agent.network.torso=dqn_2013: needs images"),
+        ("env=gym env.id=CartPole-v1", "agent.network.torso=small: needs images"),
         ("agent=tabular", "agent.network.torso=tabular: needs one-hot vectors"),
         ("agent.n_step=65", "agent.n_step=65: a window must fit into a segment, at most actors.rollout_steps=64"),
         ("learner.batch_size=4000 replay.capacity=2000", "learner.batch_size=4000: must be at most replay.capacity"),

@@ -66,7 +66,7 @@ def test_pong_takes_the_form_of_its_device(
         assert (config.env.frame_size, config.agent.network.torso) == (84, "dqn_2015")
     else:
         assert config.env.frame_size is not None and config.env.frame_size < 84
-        assert config.agent.network.torso == "dqn_2013"
+        assert config.agent.network.torso == "small"
 
 
 def test_an_override_wins_over_the_experiment() -> None:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 Layer = tuple[int, int, int]  # channels, kernel, stride
 DQN_2013: tuple[Layer, ...] = ((16, 8, 4), (32, 4, 2))
+SMALL: tuple[Layer, ...] = ((16, 4, 2), (32, 4, 2), (32, 3, 2))
+"""For frames of about 42 x 42: the first layer sees as much of the screen as that of the published networks sees of
+84 x 84, and a third layer keeps the fully connected ones small."""
 DQN_2015: tuple[Layer, ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
 
@@ -65,9 +68,9 @@ def make_torso(name: str, shape: Sequence[int]) -> Convolutions | Flat:
     """
     if name in ("mlp", "tabular"):
         return Flat(shape)
-    layers = {"dqn_2013": DQN_2013, "dqn_2015": DQN_2015}.get(name)
+    layers = {"dqn_2013": DQN_2013, "small": SMALL, "dqn_2015": DQN_2015}.get(name)
     if layers is None:
-        raise ValueError(f"unknown torso {name!r}: dqn_2015, dqn_2013, mlp or tabular")
+        raise ValueError(f"unknown torso {name!r}: dqn_2015, dqn_2013, small, mlp or tabular")
     if len(shape) != 3:
         raise ValueError(f"torso {name} needs images, the observation has shape {tuple(shape)}: use mlp")
     return Convolutions(shape, layers)

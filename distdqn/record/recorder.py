@@ -129,11 +129,13 @@ class Recorder:
             raise RuntimeError("restore the recorder before its first record")
         self._wandb_id = str(state["wandb_id"])
 
-    def close(self) -> None:
-        """Writes what is pending, which W&B may take a minute for, and shows how the run ended."""
+    def close(self, hurry: bool = False) -> None:
+        """Writes what is pending and shows how the run ended. W&B may take a minute, in a `hurry` 3 seconds."""
         if self._closed:
             return
         self._closed = True
+        if hurry and self._wandb is not None and self._sinks.pop("W&B", None) is not None:
+            self._wandb.close(wait_s=3.0)
         for name in [n for n in self._sinks if n != "screen"]:
             try:
                 self._sinks.pop(name).close()

@@ -82,10 +82,10 @@ class WandB:
         if self.mode != "disabled":
             self._put({k: float(v) for k, v in metrics.items() if math.isfinite(v)})
 
-    def close(self) -> None:
-        """Finishes the run, or gives up after `init_s + finish_s`; what is then missing lies on disk."""
+    def close(self, wait_s: float | None = None) -> None:
+        """Finishes the run, or gives up after `wait_s` (or `init_s + finish_s`); what is then missing lies on disk."""
         self._put(None)
-        self._thread.join(self._init_s + self._finish_s)
+        self._thread.join(self._init_s + self._finish_s if wait_s is None else wait_s)
         if self._thread.is_alive():
             self.notices.put("W&B did not finish in time: `wandb sync` uploads the rest")
 

@@ -30,6 +30,7 @@ class Calls:
         self._calls: dict[Ref, Call] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._answered: dict[str, float] = {}
+        self._lives: dict[str, int] = {}
 
     def ask(
         self, kind: str, handle: Handle, method: str, *args: Any, returns: int = 1, context: Any = None
@@ -62,7 +63,12 @@ class Calls:
         call = self._calls.pop(ref)
         self._count[call.kind, call.handle.name] -= 1
         self._answered[call.handle.name] = time.monotonic()
+        self._lives[call.handle.name] = call.handle.life
         return call
+
+    def has_answered(self, handle: Handle) -> bool:
+        """True once this life of the component has answered a call."""
+        return self._lives.get(handle.name) == handle.life
 
     def waiting(self, kind: str, now: float) -> dict[Handle, float]:
         """Seconds that each component with calls of this kind has let pass since it answered last, or since

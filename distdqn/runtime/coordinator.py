@@ -16,11 +16,11 @@ opened here, the rest is handed on by reference.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distdqn.config import RunConfig
-from distdqn.runtime.engine import Engine
+from distdqn.runtime.engine import ComponentLost, Engine
 from distdqn.runtime.experience import Experience
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.learning import Learning
@@ -56,11 +56,17 @@ class Coordinator:
         self._training = True
         self._next_log = time.monotonic() + config.log_every_seconds
 
-    def start(self, learner: State | None = None, counters: State | None = None) -> None:
-        """Starts the components, from a checkpoint's `learner` state and `counters` where they are given."""
+    def start(
+        self,
+        learner: State | None = None,
+        counters: State | None = None,
+        seen: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts the components, from a checkpoint's `learner` state and `counters` where they are given, and
+        the last metrics that were `seen`."""
         s = self.system
         if counters is not None:
-            s.progress.restore(counters["progress"])
+            s.progress.restore(counters["progress"], seen)
             s.limiter.restore(counters["limiter"])
             s.limiter.refill(0)
         for i in range(self.config.replay.shards):
@@ -68,9 +74,12 @@ class Coordinator:
         for i in range(self.config.actors.count):
             self.experience.start_actor(i)
         self.saving.start_evaluator()
-        self.learning.start_learner(learner)  # the only one that is waited for, while the others start
-        if learner is None:
-            self.saving.save_first()
+        try:
+            self.learning.start_learner(learner)  # the only one that is waited for, while the others start
+            if learner is None:
+                self.saving.save_first()
+        except ComponentLost as error:
+            s.replace(s.handles["learner"], str(error))
 
     def run(self) -> bool:
         """Trains; True when the budget is used up, False when it was stopped early."""
@@ -95,13 +104,13 @@ class Coordinator:
                 self.system.answer(call)
 
     def finish(self, evaluate: bool, timeout: float) -> None:
-        """Saves, evaluates at the end if asked to, and logs a last time. Gives up after `timeout` seconds, or
-        when it is told to stop during the evaluation."""
+        """Saves, evaluates at the end if asked to, and logs a last time. Gives up after `timeout` seconds. Once
+        it is told to stop it waits for the save alone."""
         self._log()
         self._training = False
         deadline = time.monotonic() + timeout
         self.saving.save(evaluate, final=True)
-        while time.monotonic() < deadline and self.saving.busy and not (self.stop and evaluate):
+        while time.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
             for call in self.system.calls.ready(timeout=0.2):
                 if call.kind in (*Saving.KINDS, "update", "add"):
                     self.system.answer(call)

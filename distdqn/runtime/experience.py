@@ -16,7 +16,7 @@ class Experience:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._next_shard = 0
+        self._next_shard = self._next_actor = 0
         system.starts("actor", self.start_actor)
         system.starts("shard", self.start_shard)
         system.on("rollout", self._did_rollout, self._lost_rollout)
@@ -38,10 +38,15 @@ class Experience:
         s.handles[f"shard-{index}"] = s.roster.shard(index)
 
     def ask(self) -> None:
-        """Asks the actors for as many rollouts as may be in flight and the limiter has room for."""
+        """Asks the actors for as many rollouts as may be in flight and the limiter has room for.
+
+        They take turns: where the limiter has room for few of them, the first places on the exploration ladder
+        would play more than the last otherwise.
+        """
         s = self.system
+        actors = s.config.actors.count
         for depth in range(s.rollouts_ahead):
-            for i in range(s.config.actors.count):
+            for i in [*range(self._next_actor, actors), *range(self._next_actor)]:
                 name = f"actor-{i}"
                 if s.limiter.room_to_insert() < s.rollout_size:
                     return
@@ -49,13 +54,17 @@ class Experience:
                     s.limiter.reserve_insert(s.rollout_size)
                     steps = s.progress.count["env_steps"]
                     s.ask("rollout", name, "rollout", s.weights, steps, returns=2)
+                    self._next_actor = (i + 1) % actors
 
     def _did_rollout(self, call: Call, stats: RolloutStats) -> None:
         self.system.progress.rollout(stats, self.system.version)
         self._add(call.refs[0], stats.transitions, tries=1)
 
     def _lost_rollout(self, call: Call) -> None:
-        self.system.limiter.cancel_insert(self.system.rollout_size)
+        s = self.system
+        s.limiter.cancel_insert(s.rollout_size)
+        if not s.calls.of("weights"):  # they may have been lost with the machine that held them
+            s.ask("weights", "learner", "weights")
 
     def _add(self, segment: Ref, transitions: int, tries: int) -> None:
         index = self._next_shard

@@ -53,7 +53,8 @@ class Keeper:
             self.event(str(error))
             return None
         best = checkpoint.best(path)
-        keep = {n for n in (self._protected, best[0] if best else None) if n}
+        # the new one too: damaged ones left by an earlier session may have later names
+        keep = {n for n in (name, self._protected, best[0] if best else None) if n}
         checkpoint.prune(path, self.config.checkpoint.keep, keep)
         return name
 

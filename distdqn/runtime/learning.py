@@ -9,22 +9,18 @@ import numpy as np
 
 from distdqn.algo.priority import beta_at
 from distdqn.runtime.calls import Call
-from distdqn.runtime.engine import Handle, Ref
+from distdqn.runtime.engine import Ref
 from distdqn.runtime.keeper import Keeper
-from distdqn.runtime.system import RunFailed, System
+from distdqn.runtime.system import START_SECONDS, RunFailed, System
 from distdqn.types import ShardStats, State, UpdateStats, Weights
-
-START_SECONDS = 180.0
-"""Longer than any start, so that only a machine or a cluster that is gone takes it."""
 
 
 @dataclass
 class Draw:
-    """Minibatches on their way to the learner: the part of each shard, and the life of it that drew."""
+    """Minibatches on their way to the learner: the part that each shard drew."""
 
     samples: int
     parts: dict[int, Ref] = field(default_factory=dict)
-    shards: dict[int, Handle] = field(default_factory=dict)
     waiting: int = 0
     failed: bool = False
 
@@ -81,7 +77,6 @@ class Learning:
         draw = Draw(updates * size)
         self._draws += 1
         for i in (int(i) for i in np.nonzero(counts.sum(0))[0]):
-            draw.shards[i] = s.handles[f"shard-{i}"]
             draw.waiting += 1
             sizes, share = tuple(int(n) for n in counts[:, i]), min(float(shares[i]), 1.0)
             s.ask("sample", f"shard-{i}", "sample", sizes, beta, share, returns=2, context=(i, draw))
@@ -129,8 +124,8 @@ class Learning:
                             f"the last batch's provenance is in {path}")  # fmt: skip
         if s.config.replay.kind == "prioritized":
             for index, ref in zip(sorted(draw.parts), call.refs, strict=False):
-                if s.handles[f"shard-{index}"] == draw.shards[index]:
-                    s.ask("priorities", f"shard-{index}", "update_priorities", ref, context=index)
+                # a shard that has taken a dead one's place knows them by their epoch, and counts them as stale
+                s.ask("priorities", f"shard-{index}", "update_priorities", ref, context=index)
         due = s.version - self._published >= s.config.learner.publish_period
         if due and not s.calls.of("weights"):
             s.ask("weights", "learner", "weights")

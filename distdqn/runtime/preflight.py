@@ -57,7 +57,7 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         ConfigError: one line that names the key and what would fit.
     """
     machine = machine or inspect()
-    if config.agent.network.torso in ("dqn_2013", "dqn_2015") and not spec.pixels:
+    if config.agent.network.torso in ("dqn_2013", "dqn_2015", "small") and not spec.pixels:
         raise ConfigError(f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
                           f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp")  # fmt: skip
     if config.learner.device.startswith("cuda") and config.engine.address is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 from distdqn.config import BudgetConfig
 from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
@@ -12,6 +13,12 @@ COUNTERS = ("env_frames", "env_steps", "learner_updates", "samples", "episodes",
             "lost", "stale")  # fmt: skip
 FAULTS = ("actor_restarts", "shard_restarts", "learner_restarts", "evaluator_restarts", "bad_updates",
           "dropped_transitions", "lost_transitions")  # fmt: skip
+SHORTEST_S = 0.25
+"""Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
+RECORDED = {"env_frames": "env_frames", "env_steps": "env_steps", "learner_updates": "learner_updates",
+            "episodes": "actor/episodes", "emitted": "replay/emitted", "stored": "replay/stored",
+            "stale": "replay/stale_priorities"}  # fmt: skip
+"""Counters and the metrics that show them."""
 
 
 class Progress:
@@ -108,10 +115,13 @@ class Progress:
         return sum(s.mass for s in self.shards.values())
 
     def metrics(self, samples_per_insert: float, training: bool = True) -> dict[str, float]:
-        """The metrics of the time since the last call; rates and idle fractions only while `training`."""
+        """The metrics of the time since the last call; rates and idle fractions only while `training`.
+
+        So soon after the last call that rates would say nothing, these and the means wait for the next one.
+        """
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
-        sums, self._since = self._sums, now
+        sums, soon = self._sums, training and seconds < SHORTEST_S
         values: dict[str, float] = {
             "time_s": self.time_s,
             **{name: self.count[name] for name in ("env_frames", "env_steps", "learner_updates")},
@@ -121,18 +131,22 @@ class Progress:
             "replay/stale_priorities": self.count["stale"],
             "replay/emitted": self.count["emitted"],
             "replay/stored": self.count["stored"],
+            "replay/dropped": self.count["dropped"],
             "replay/rss_bytes": sum(s.rss for s in self.shards.values()),
             **{f"faults/{name}": n for name, n in self.faults.items()},
-            **{name: sums[name] / w for name, w in self._weights.items() if w},
         }
+        if held := self.transitions:
+            values["replay/bytes_per_transition"] = sum(s.nbytes for s in self.shards.values()) / held
+        if soon:
+            return values
+        values |= {name: sums[name] / w for name, w in self._weights.items() if w}
         if training:
             values["actor/env_steps_per_s"] = sums["steps"] / seconds
             values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
             values["learner/updates_per_s"] = sums["updates"] / seconds
             values["learner/samples_per_s"] = sums["samples"] / seconds
             values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
-        if held := self.transitions:
-            values["replay/bytes_per_transition"] = sum(s.nbytes for s in self.shards.values()) / held
+        self._since = now
         self._sums, self._weights = defaultdict(float), defaultdict(float)
         return values
 
@@ -140,11 +154,21 @@ class Progress:
         """The counters."""
         return {"count": dict(self.count), "faults": dict(self.faults), "time_s": self.time_s}
 
-    def restore(self, state: State) -> None:
-        """Goes on from what `state` gave."""
+    def restore(self, state: State, seen: Mapping[str, float] | None = None) -> None:
+        """Goes on from what `state` gave. Transitions that were on their way then are gone: dropped.
+
+        Args:
+            seen: the last metrics that were recorded. A process that was killed has counted on after its last
+                checkpoint, and counters never go back.
+        """
         self.count.update({k: int(v) for k, v in state["count"].items()})
         self.faults.update({k: int(v) for k, v in state["faults"].items()})
-        self._earlier_s = float(state["time_s"])
+        for name, metric in RECORDED.items():
+            self.count[name] = max(self.count[name], int((seen or {}).get(metric, 0)))
+        for name in self.faults:
+            self.faults[name] = max(self.faults[name], int((seen or {}).get(f"faults/{name}", 0)))
+        self.count["dropped"] = self.count["emitted"] - self.count["stored"]
+        self._earlier_s = max(float(state["time_s"]), (seen or {}).get("time_s", 0.0))
         self._start = self._since = time.monotonic()
 
 

@@ -100,12 +100,12 @@ class RayEngine:
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
             if isinstance(cause, _DATA + _LOST):
-                raise DataLost(str(cause).splitlines()[0]) from error
+                raise DataLost(_line(cause)) from error
             raise error.as_instanceof_cause() from None
         except _DATA as error:
-            raise DataLost(str(error).splitlines()[0]) from error
+            raise DataLost(_line(error)) from error
         except _LOST as error:
-            raise ComponentLost(str(error).splitlines()[0]) from error
+            raise ComponentLost(_line(error)) from error
 
     def put(self, value: Any) -> Ref:
         return ray.put(value)
@@ -122,6 +122,12 @@ class RayEngine:
     def close(self) -> None:
         self._actors.clear()
         ray.shutdown()
+
+
+def _line(error: BaseException) -> str:
+    """What happened and, of a constructor that failed, its own words: the first line and the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
 
 
 def _process(build: Callable[..., Any]) -> type:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -102,28 +103,34 @@ def _run(
     keeper = Keeper(folder, config, spec, extra, recorder.event)
     outcome = "failed"
     coordinator: Coordinator | None = None
+    signals = ExitStack()
     try:
         recorder.event("starting" if not state else "resuming")
         if engine is None:
             engine = make_engine(config, spec)
         roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
-        with _signals(coordinator):
-            coordinator.start(state["learner"] if state else None, state["counters"] if state else None)
-            recorder.event("running")
-            done = coordinator.run()
-            recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
-            coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
+        signals.enter_context(_signals(coordinator))
+        if state:
+            coordinator.start(state["learner"], state["counters"], recorder.last)
+        else:
+            coordinator.start()
+        recorder.event("running")
+        done = coordinator.run()
+        recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
+        coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
         outcome = "done" if done else "stopped"
         return DONE if done else STOPPED
     except RunFailed as error:
         recorder.event(f"failed: {error}")
+        print(f"distdqn: {error}", file=sys.stderr)
         return FAILED
     finally:
         recorder.summary({"outcome": outcome, **keeper.final, **(_accounts(coordinator) if coordinator else {})})
-        recorder.close()
+        recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
+        signals.close()  # only now: a second signal leaves at once while things are being closed, too
 
 
 def _accounts(coordinator: Coordinator) -> dict[str, Any]:

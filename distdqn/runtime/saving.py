@@ -47,6 +47,11 @@ class Saving:
         return {"progress": self.system.progress.state(), "limiter": self.system.limiter.state()}
 
     @property
+    def saving(self) -> bool:
+        """True while the learner is asked for its state."""
+        return bool(self.system.calls.of("state"))
+
+    @property
     def busy(self) -> bool:
         """True while something is being saved, evaluated or recorded."""
         return self.keeper.busy or any(self.system.calls.of(kind) for kind in self.KINDS)

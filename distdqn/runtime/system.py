@@ -16,6 +16,8 @@ from distdqn.runtime.roster import Roster
 
 MOST_DEATHS = 5
 """Deaths of one component in a row, without an answer in between, after which the run gives up."""
+START_SECONDS = 180.0
+"""Longer than any start, so that only a machine or a cluster that is gone takes it."""
 _ABOUT_STATE = {"add", "sample", "priorities", "update", "weights", "state"}
 """Calls whose effect is gone when the component that answered has died since."""
 
@@ -119,9 +121,13 @@ class System:
             self.replace(self.handles[name], str(error))
 
     def replace_hung(self) -> None:
-        """Replaces actors that have not answered for `actors.timeout_s`: an emulator can hang for ever."""
+        """Replaces actors that have not answered for `actors.timeout_s`, or `START_SECONDS` where they are still
+        starting: an emulator can hang for ever."""
         for handle, seconds in self.calls.waiting("rollout", time.monotonic()).items():
-            if seconds > self.config.actors.timeout_s and self.handles.get(handle.name) == handle:
+            limit = self.config.actors.timeout_s
+            if not self.calls.has_answered(handle):
+                limit = max(limit, START_SECONDS)
+            if seconds > limit and self.handles.get(handle.name) == handle:
                 self.event(f"{handle.name} gave no answer for {seconds:.0f} s")
                 self.engine.kill(handle)
                 self.replace(handle, "its emulator hung")
