@@ -46,7 +46,7 @@ class RayEngine:
             }
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, ValueError, TimeoutError) as error:
             if address is None:
                 raise

@@ -141,7 +141,7 @@ def _accounts(coordinator: Coordinator) -> dict[str, Any]:
 
 @contextmanager
 def _signals(coordinator: Coordinator) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the run after saving, the second ends it at once. Ray installs a handler
+    """The first SIGINT, SIGTERM or SIGHUP ends the run after saving, the second ends it at once. Ray installs a handler
     of its own, so this comes after it has started."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -149,7 +149,7 @@ def _signals(coordinator: Coordinator) -> Iterator[None]:
             os._exit(STOPPED)
         coordinator.stop = True
 
-    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
