@@ -17,7 +17,7 @@ SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
 RECORDED = {"env_frames": "env_frames", "env_steps": "env_steps", "learner_updates": "learner_updates",
             "episodes": "actor/episodes", "emitted": "replay/emitted", "stored": "replay/stored",
-            "stale": "replay/stale_priorities"}  # fmt: skip
+            "lost": "faults/lost_transitions", "stale": "replay/stale_priorities"}  # fmt: skip
 """Counters and the metrics that show them."""
 
 
