@@ -1,4 +1,4 @@
-"""The doors: `distdqn train`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
+"""The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a door; gives the exit code: 0 done, 2 bad input, 3 stopped early but resumable, 1 anything else."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.door not in ("train", "resume", "bench") and rest:
+    if known.door not in ("train", "pretrain", "resume", "bench") and rest:
         parser.error(f"{known.door} does not know {' '.join(rest)}")
     try:
         code: int = known.run(known, rest)
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES, formatter_class=formatter,
     )  # fmt: skip
     doors = parser.add_subparsers(dest="door", required=True, metavar="DOOR")
-    listing = "\n".join(f"  {name:<11} {line}" for name, line in experiments().items())
+    listing = "\n".join(f"  {name:<14} {line}" for name, line in experiments().items())
     door = doors.add_parser(
         "train", help="train an agent", formatter_class=formatter, usage="distdqn train [KEY=VALUE ...]",
         description="Trains. Takes Hydra overrides as they are; without any, it learns Pong.",
@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     door.add_argument("--keys", action="store_true", help="print every key with its value and leave")
     door.set_defaults(run=_train)
+    door = doors.add_parser(
+        "pretrain", help="an autoencoder for the agent's torso, on what a random agent sees", formatter_class=formatter,
+        usage="distdqn pretrain [images=N] [updates=N] [out=FILE.safetensors] [KEY=VALUE ...]",
+        description="Trains the torso of the config as an encoder; other keys as for train.\n"
+                    "Use it with agent.network.pretrained=FILE.safetensors.",
+    )  # fmt: skip
+    door.set_defaults(run=_pretrain)
     door = doors.add_parser("resume", help="go on with a run that was stopped, or further than it was to go",
                             usage="distdqn resume RUN [KEY=VALUE ...]")  # fmt: skip
     door.add_argument("folder", metavar="RUN", type=Path)
@@ -124,7 +131,10 @@ def _absolute(config: RunConfig) -> RunConfig:
     """Ray's workers do not share this process's working directory."""
     from dataclasses import replace
 
-    return replace(config, run_dir=str(Path(config.run_dir).absolute()))
+    agent, pretrained = config.agent, config.agent.network.pretrained
+    if pretrained:
+        agent = replace(agent, network=replace(agent.network, pretrained=str(Path(pretrained).absolute())))
+    return replace(config, agent=agent, run_dir=str(Path(config.run_dir).absolute()))
 
 
 def _print_keys(config: RunConfig) -> None:
@@ -133,6 +143,12 @@ def _print_keys(config: RunConfig) -> None:
     from distdqn.runtime.settings import to_plain
 
     print(yaml.safe_dump(to_plain(config), sort_keys=False), end="")
+
+
+def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.pretrain import pretrain
+
+    return pretrain(overrides)
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:

@@ -83,9 +83,13 @@ def _whole_groups(overrides: Sequence[str]) -> list[str]:
 
     choices = dict(x.split("=", 1) for x in overrides if re.fullmatch(r"(experiment|agent|env)=\w+", x))
     folder = conf_dir()
-    experiment = folder / "experiment" / f"{choices.pop('experiment', 'pong')}.yaml"
-    built_on = yaml.safe_load(experiment.read_text()).get("defaults", []) if experiment.is_file() else []
-    own = {k.removeprefix("override /"): v for x in built_on if isinstance(x, dict) for k, v in x.items()}
+    own: dict[str, str] = {}
+    lineage = [choices.pop("experiment", "pong")]
+    for name in lineage:  # and those that it builds on
+        experiment = folder / "experiment" / f"{name}.yaml"
+        built_on = yaml.safe_load(experiment.read_text()).get("defaults", []) if experiment.is_file() else []
+        own = {k.removeprefix("override /"): v for x in built_on if isinstance(x, dict) for k, v in x.items()} | own
+        lineage += [x for x in built_on if isinstance(x, str) and x != "_self_"]
     found: list[str] = []
     for group, choice in choices.items():
         path = folder / group / f"{choice}.yaml"
@@ -125,6 +129,9 @@ def _register_resolvers(omegaconf: Any) -> None:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     omegaconf.register_new_resolver("on_gpu", on_gpu, replace=True)
     omegaconf.register_new_resolver("cores", lambda: inspect().cores, replace=True)
+    omegaconf.register_new_resolver("learner_threads", lambda: 1 if cuda_devices() else min(4, inspect().cores),
+                                    replace=True)  # fmt: skip
+    omegaconf.register_new_resolver("share", lambda slots: max(1, int(slots) // inspect().cores), replace=True)
     omegaconf.register_new_resolver("stamp", lambda: stamp, replace=True)
 
 

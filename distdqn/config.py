@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from distdqn.agent_config import AgentConfig, BonusConfig, ExplorationConfig, NetworkConfig, SequenceConfig
 from distdqn.section import ConfigError, Section, choice, from_mapping, number, to_mapping
 
-__all__ = ["ConfigError", "RunConfig", "from_mapping", "to_mapping"]
+__all__ = [
+    "AgentConfig", "BonusConfig", "ConfigError", "ExplorationConfig", "NetworkConfig", "RunConfig", "SequenceConfig",
+    "from_mapping", "to_mapping",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class EnvConfig(Section):
     """Which environment, and how its observations are made."""
 
     key: ClassVar[str] = "env"
-    kind: str = choice("atari", "atari", "gym", "gridworld", "catch")
+    kind: str = choice("atari", "atari", "gym", "gridworld", "catch", "recall", "chain")
     game: str = "pong"
     """Atari: snake_case ROM id."""
     id: str = "CartPole-v1"
@@ -51,56 +55,12 @@ class EnvConfig(Section):
     """Gridworld: side of the square grid."""
     slip: float = number(0.1, 0, 1)
     """Gridworld: probability that a move goes in a random direction."""
-
-
-@dataclass(frozen=True)
-class NetworkConfig(Section):
-    """torso -> memory -> head."""
-
-    key: ClassVar[str] = "agent.network"
-    torso: str = choice("dqn_2015", "dqn_2015", "dqn_2013", "small", "mlp", "tabular")
-    hidden: tuple[int, ...] = (512,)
-    """Widths of the fully connected layers after the torso's own (dueling: of each stream)."""
-    memory: str = choice("none", "none")
-    head: str = choice("scalar", "scalar")
-    dueling: bool = False
-    contrast: float = number(0.0, 0)
-    """0: pixels in [0, 1] as they are. Above: the mean frame, measured when learning starts, is subtracted and
-    the difference multiplied by this, so that a small ball stands out against a bright background."""
-    initialise: str = choice("torch", "torch", "xavier", "he", "orthogonal", "zeros")
-
-    def check(self) -> None:
-        if any(h < 1 for h in self.hidden):
-            self.refuse("hidden", "a list of whole numbers of at least 1")
-
-
-@dataclass(frozen=True)
-class ExplorationConfig(Section):
-    """epsilon-greedy: the Ape-X ladder over all slots of all actors, or one epsilon annealed over agent steps."""
-
-    key: ClassVar[str] = "agent.exploration"
-    kind: str = choice("ladder", "ladder", "annealed")
-    epsilon: float = number(0.4, 0, 1)
-    """Ladder: the base epsilon. Annealed: the first epsilon."""
-    alpha: float = number(7.0, 0)
-    final_epsilon: float = number(0.1, 0, 1)
-    anneal_steps: int = number(1_000_000, 1)
-
-
-@dataclass(frozen=True)
-class AgentConfig(Section):
-    """What is learned and how actions are chosen."""
-
-    key: ClassVar[str] = "agent"
-    name: str = "dqn"
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
-    discount: float = number(0.99, 0, 1)
-    n_step: int = number(3, 1, 100)
-    bootstrap: str = choice("double", "max", "double")
-    loss: str = choice("huber", "huber", "squared")
-    reward: str = choice("clip", "clip", "none")
-    """Reward transform on the learner: clipped to +-1, or as it is."""
+    length: int = number(10, 2, 10_000)
+    """Recall: steps between the cue and the question. Chain: states."""
+    flicker: float = number(0.0, 0, 1)
+    """Probability that a frame is blank (Hausknecht and Stone 2015)."""
+    hide: tuple[int, ...] = ()
+    """Components of a vector observation that the agent does not see; CartPole's velocities are 1 and 3."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +110,7 @@ class LearnerConfig(Section):
     """Gradient steps that one call feeds."""
     in_flight: int = number(2, 1, 16)
     """Calls asked of the learner ahead of time."""
-    optimiser: str = choice("adam", "adam", "rmsprop", "sgd")
+    optimiser: str = choice("adam", "adam", "adamw", "rmsprop", "sgd")
     step_size: float = number(1e-4, above=0)
     schedule: str = choice("constant", "constant", "linear", "cosine", "inverse")
     """Step size over the budget: constant, to zero in a line or a half cosine, or as 1/(1 + decay k)."""
@@ -158,8 +118,30 @@ class LearnerConfig(Section):
     adam_epsilon: float = number(1.5e-4, above=0)
     rmsprop_decay: float = number(0.95, 0, 1)
     rmsprop_epsilon: float = number(0.01, above=0)
+    rmsprop_centred: bool = True
     momentum: float = number(0.0, 0, 1)
+    """SGD, and RMSProp that is not centred."""
+    weight_decay: float = number(0.0, 0)
+    """AdamW: decoupled, of weights alone."""
+    l1: float = number(0.0, 0)
+    """Penalties l1 sum |w| + l2 sum w^2 of the weights; biases and normalisation are left alone."""
+    l2: float = number(0.0, 0)
     max_grad_norm: float | None = number(40.0, above=0)
+    max_grad_value: float | None = number(None, above=0)
+    """Each component of the gradient is clipped to this, before its norm is."""
+    augment: str = choice("none", "none", "shift", "intensity", "both")
+    """Random shifts and intensities of the images in an update (Yarats et al. 2021, DrQ)."""
+    augment_pixels: int = number(4, 1, 64)
+    augment_intensity: float = number(0.05, above=0)
+    online_views: int = number(1, 1, 16)
+    """Augmented views of each observation that the loss is averaged over (M), and of each bootstrap observation
+    that the target is averaged over (K)."""
+    target_views: int = number(1, 1, 16)
+    reset_period: int | None = number(None, 1)
+    """Gradient steps between resets: the torso is shrunk and perturbed, the rest starts anew (D'Oro et al. 2023;
+    Schwarzer et al. 2023, BBF); null never resets."""
+    reset_keep: float = number(0.5, 0, 1)
+    """Share of the torso's old weights that a reset keeps."""
     target: str = choice("period", "period", "polyak")
     target_period: int = number(2500, 1)
     target_tau: float = number(0.005, above=0)
@@ -174,6 +156,8 @@ class LearnerConfig(Section):
     """Updates in a row whose loss is not finite before the run stops."""
 
     def check(self) -> None:
+        if self.augment == "none" and (self.online_views, self.target_views) != (1, 1):
+            self.refuse("augment", "shift, intensity or both where online_views or target_views is not 1")
         head, _, index = self.device.partition(":")
         if head not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
             self.refuse("device", "one of auto, cpu, cuda, cuda:N")
@@ -255,11 +239,8 @@ class RunConfig(Section):
     def check(self) -> None:
         if not self.run_dir.strip():
             self.refuse("run_dir", "a folder's path")
-        segment, window = self.actors.rollout_steps, self.agent.n_step
-        if window > segment:
-            raise ConfigError(
-                f"agent.n_step={window}: a window must fit into a segment, at most actors.rollout_steps={segment}"
-            )
+        self._check_windows()
+        segment = self.actors.rollout_steps
         per_shard = self.replay.capacity // self.replay.shards
         if per_shard < segment:
             raise ConfigError(
@@ -276,6 +257,18 @@ class RunConfig(Section):
                 f"replay.min_size={self.replay.min_size}: must be at most half of the {whole} transitions that "
                 f"replay.capacity={self.replay.capacity} holds in whole segments"
             )
+
+    def _check_windows(self) -> None:
+        segment, agent = self.actors.rollout_steps, self.agent
+        if agent.window > segment:
+            key = f"agent.n_step={agent.n_step}"
+            if agent.sequence.length > 1:
+                key = f"agent.sequence.length={agent.sequence.length}"
+            raise ConfigError(f"{key}: a window of {agent.window} steps must fit into a segment, at most "
+                              f"actors.rollout_steps={segment}")  # fmt: skip
+        if segment % agent.sequence.stride:
+            raise ConfigError(f"actors.rollout_steps={segment}: must be a multiple of agent.sequence.length - "
+                              f"agent.sequence.overlap = {agent.sequence.stride}")  # fmt: skip
 
     @property
     def slots(self) -> int:

@@ -40,6 +40,8 @@ def _describe(kind: Any, meta: Mapping[str, Any]) -> str:
         text += f" from {low} to {high}"
     elif low is not None:
         text += f" of at least {low}"
+    elif high is not None:
+        text += f" of at most {high}"
     elif above is not None:
         text += f" above {above}"
     return text + (" or null" if optional else "")

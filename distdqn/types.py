@@ -5,6 +5,7 @@ Symbols in the shapes below:
     K  segments in one message        B  minibatch        N  environment slots
     T  window starts in a segment     L  steps of a window (n for n-step DQN)
     S  stacked frames                 A  actions          M  size of the recurrent state (0 without one)
+    U  loss positions in a window     G  window starts that may be drawn, every (T / G)-th of the T
 
 One *step* k of a slot is: the newest frame x_k, the action a_k taken on the observation that ends in x_k,
 and what followed: the reward r_{k+1}, whether the state after it is terminal, and whether the episode ended.
@@ -77,9 +78,11 @@ class Segment:
         reward: float32 `[K, T+L]`, unclipped, that of the step's action.
         terminated: bool `[K, T+L]`, no bootstrap past this step.
         last: bool `[K, T+L]`, the episode ends with this step: stack and memory restart after the dummy.
-        valid: bool `[K, T]`, false for the autoreset's dummy step and for starts before the stream began.
-        age: int32 `[K, T+L]`, steps since the episode began.
-        memory: float32 `[K, M]`, the recurrent state at the segment's start.
+        valid: bool `[K, T]`, whether a window may start here: not at the autoreset's dummy step nor before the
+            stream began, and for sequences only at every stride-th step.
+        age: int32 `[K, T+L]`, steps since the episode began; -1 for a dummy.
+        bonus: float32 `[K, T+L]`, the intrinsic reward of the step, or `[K, 0]` without one.
+        memory: float32 `[K, G, M]`, the recurrent state before each of the steps at which windows may start.
         priority: float32 `[K, T]`, initial absolute TD errors, before any exponent.
         origin: int64 `[K, 5]`, provenance: run id, actor id, slot, first step, weights version.
     """
@@ -91,6 +94,7 @@ class Segment:
     last: np.ndarray
     valid: np.ndarray
     age: np.ndarray
+    bonus: np.ndarray
     memory: np.ndarray
     priority: np.ndarray
     origin: np.ndarray
@@ -106,7 +110,8 @@ class Batch:
     Fields:
         frames: uint8 `[B, S-1+L+1, H, W]` or float32 `[B, L+1, D]`.
         action int64, reward float32, terminated bool, last bool, age int32: `[B, L]`, as in `Segment`.
-        memory: float32 `[B, M]`, the recurrent state at the segment's start.
+        bonus: float32 `[B, L]`, or `[B, 0]` without one.
+        memory: float32 `[B, M]`, the recurrent state before the window's first step.
         importance: float32 `[B]`, P(i)^-beta, where P is the probability over all shards; the learner
             divides by the largest of the whole minibatch (Schaul et al. 2016, section 3.4).
         key: int64 `[B]`, shard epoch, insertion number and offset in one integer (see `replay.storage`).
@@ -120,6 +125,7 @@ class Batch:
     terminated: np.ndarray
     last: np.ndarray
     age: np.ndarray
+    bonus: np.ndarray
     memory: np.ndarray
     importance: np.ndarray
     key: np.ndarray
@@ -148,8 +154,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """What one `Actor.rollout` did. `transitions` counts valid window starts, `steps` agent steps
-    (dummies excluded), `frames` emulator frames. `returns` and `lengths` (emulator frames) are those of whole
+    """What one `Actor.rollout` did. `transitions` counts valid window starts (a sequence's as the steps to the
+    next one's), `steps` agent steps (dummies excluded), `frames` emulator frames.
+    `returns` and `lengths` (emulator frames) are those of whole
     games that ended, whatever ends a training episode; `slots` says which slot played each."""
 
     actor: int
@@ -163,12 +170,14 @@ class RolloutStats:
     slots: tuple[int, ...] = ()
     epsilons: tuple[float, ...] = ()
     q_mean: float = 0.0
+    bonus_mean: float = 0.0
 
 
 @dataclass(frozen=True)
 class ShardStats:
     """A shard's small figures after a call. `mass` is the sum of its sampling weights, `transitions` what it
-    holds, `nbytes` what that takes; `added`, `evicted`, `sampled` and the priorities `applied` and `stale` are
+    holds (a sequence counts as the steps to the next one's start),
+    `nbytes` what that takes; `added`, `evicted`, `sampled` and the priorities `applied` and `stale` are
     counted since it started; `rss` is its process's memory. `sample_age` is the mean number of transitions that
     had been added since the last sampled ones were."""
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,24 +24,49 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return int(request.param)
 
 
+@cache
+def composed(name: str, gpus: int) -> RunConfig:
+    """The experiment on a machine with so many GPUs; Hydra takes half a second for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distdqn.compose.cuda_devices", lambda: gpus)
+        return compose([f"experiment={name}"])
+
+
 def test_the_experiments_are_there() -> None:
     assert {"pong", "cartpole", "gridworld", "catch", "dqn_2015", "apex"} <= set(NAMES)
+    assert {"dqn_2013", "rainbow", "iqn", "r2d2", "drqn", "ngu", "recall", "chain"} <= set(NAMES)
     assert all(experiments().values())
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_experiments_file_says_what_it_is(name: str) -> None:
+    lines = (conf_dir() / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_" and lines[1].startswith("# ")
+    assert experiments()[name] == lines[1][2:]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_composes_and_fits_its_environment(name: str, gpus: int) -> None:
-    config = compose([f"experiment={name}"])
+    config = composed(name, gpus)
     assert config.name == name and name in config.run_dir
     check(config, check_env(config.env), LARGE)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_read_back_as_it_was(name: str, gpus: int, tmp_path: Path) -> None:
-    config = compose([f"experiment={name}", f"run_dir={tmp_path}"])
+    config = replace(composed(name, gpus), run_dir=str(tmp_path))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     assert load_config(tmp_path) == config
     assert from_mapping(RunConfig, yaml.safe_load((tmp_path / "config.yaml").read_text())) == config
+
+
+@pytest.mark.parametrize("name", ["drqn", "r2d2", "munchausen_iqn"])
+def test_the_groups_of_an_experiment_that_builds_on_another(name: str) -> None:
+    unsaid = compose([f"experiment={name}", "run_dir=a"])
+    said = compose([f"experiment={name}", "env=atari", "run_dir=a"])
+    assert said == unsaid
+    other = compose([f"experiment={name}", "env=gridworld", "agent=mlp", "run_dir=a"])
+    assert (other.env.kind, other.agent.name, other.agent.network.torso) == ("gridworld", "mlp", "mlp")
 
 
 @pytest.mark.parametrize("group", ["agent", "env", "engine", "env/protocol"])

@@ -20,14 +20,15 @@ def leaves(config: Any, key: str = "") -> Iterator[tuple[str, dataclasses.Field[
             yield path, f, value
 
 
-def build(key: str, value: Any) -> RunConfig:
-    """The default config with the value at the dotted `key` replaced."""
+def build(key: str, value: Any, **others: Any) -> RunConfig:
+    """The default config with the value at the dotted `key` replaced, and those of `others`, `__` for a dot."""
     values = to_mapping(RunConfig())
-    *path, name = key.split(".")
-    level = values
-    for part in path:
-        level = level[part]
-    level[name] = value
+    for dotted, new in {key: value, **{k.replace("__", "."): v for k, v in others.items()}}.items():
+        *path, name = dotted.split(".")
+        level = values
+        for part in path:
+            level = level[part]
+        level[name] = new
     return from_mapping(RunConfig, values)
 
 
@@ -36,10 +37,10 @@ BOUNDED = [(k, f) for k, f, _ in LEAVES if {"low", "high", "above"} & set(f.meta
 CHOICES = [(k, f) for k, f, _ in LEAVES if "allowed" in f.metadata]
 
 
-def refused(key: str, value: Any) -> str:
+def refused(key: str, value: Any, **others: Any) -> str:
     """The line that refuses `value` at `key`."""
     with pytest.raises(ConfigError) as caught:
-        build(key, value)
+        build(key, value, **others)
     line = str(caught.value)
     assert line.startswith(key) and "\n" not in line
     return line
@@ -56,7 +57,10 @@ def test_nearly_every_key_is_bounded_or_a_choice() -> None:
 @pytest.mark.parametrize(("key", "f"), BOUNDED, ids=[k for k, _ in BOUNDED])
 def test_a_number_out_of_its_range_is_refused(key: str, f: dataclasses.Field[Any]) -> None:
     low, high, above = (f.metadata[name] for name in ("low", "high", "above"))
-    assert str(low if low is not None else above) in refused(key, above if low is None else low - 1)
+    if low is not None:
+        assert str(low) in refused(key, low - 1)
+    if above is not None:
+        assert str(above) in refused(key, above)
     if high is not None:
         assert str(high) in refused(key, high + 1)
     for value in (math.nan, math.inf, "many", [1], True):
@@ -93,6 +97,89 @@ def test_a_value_of_another_type_is_refused(key: str, f: dataclasses.Field[Any],
 )
 def test_what_cannot_be_is_refused_in_one_line(key: str, value: Any, named: str) -> None:
     assert named in refused(key, value)
+
+
+NETWORK, SEQUENCE = "agent.network", "agent.sequence"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "others", "named"),
+    [
+        (f"{NETWORK}.head", "categorical", {}, ("v_min=null", "v_max=null")),
+        (f"{NETWORK}.head", "categorical", {"agent__network__v_min": 1.0}, ("v_min=1.0", "v_max=null")),
+        (f"{NETWORK}.head", "categorical", {"agent__network__v_min": 2.0, "agent__network__v_max": 2.0},
+         ("v_min=2.0", "v_max=2.0")),
+        (f"{NETWORK}.memory_heads", 3, {"agent__network__memory": "transformer"}, ("memory_size=512",)),
+        (f"{NETWORK}.torso", "tabular", {"agent__network__head": "quantile"}, ("head=scalar",)),
+        (f"{NETWORK}.torso", "tabular", {"agent__network__dueling": True}, ("dueling",)),
+        (f"{NETWORK}.torso", "tabular", {"agent__network__noisy": True}, ("noisy",)),
+        (f"{NETWORK}.normalise", "layer", {"agent__network__torso": "mlp"}, ("torso=mlp",)),
+        (f"{NETWORK}.width", 2, {"agent__network__torso": "tabular"}, ("torso=tabular",)),
+        (f"{NETWORK}.pool", 6, {"agent__network__torso": "mlp"}, ("torso=mlp",)),
+        (f"{NETWORK}.pretrained", "a.safetensors", {"agent__network__torso": "mlp"}, ("torso=mlp",)),
+        (f"{SEQUENCE}.overlap", 8, {"agent__sequence__length": 8}, ("agent.sequence.length=8",)),
+        ("agent.rescale", True, {"agent__network__head": "quantile"}, ("agent.network.head=scalar", "quantile")),
+        ("agent.returns", "peng", {"agent__network__head": "quantile"}, ("agent.network.head=scalar", "quantile")),
+        ("agent.returns", "retrace", {"agent__bootstrap": "munchausen"}, ("agent.bootstrap=max", "munchausen")),
+        ("agent.returns", "watkins", {"agent__bootstrap": "soft"}, ("agent.bootstrap=max", "soft")),
+        ("agent.returns", "peng", {"agent__n_step": 1}, ("agent.n_step=1", "agent.sequence.length=1")),
+        (f"{SEQUENCE}.burn_in", 2, {"agent__sequence__length": 4}, ("agent.network.memory=none",)),
+        (f"{SEQUENCE}.burn_in", 5, {"agent__sequence__length": 4, "agent__network__memory": "gru"},
+         ("agent.sequence.length=4",)),
+        (f"{NETWORK}.memory_steps", 9, {"agent__network__memory": "transformer", "agent__sequence__length": 6,
+                                        "agent__sequence__burn_in": 2}, ("agent.sequence.burn_in", "= 8 steps")),
+        ("agent.exploration.kind", "greedy", {}, ("agent.network.noisy=true",)),
+        ("agent.autoencoder", 1.0, {"agent__network__torso": "mlp"}, ("agent.network.torso", "mlp")),
+        ("learner.augment", "none", {"learner__online_views": 2}, ("online_views",)),
+        ("learner.augment", "none", {"learner__target_views": 2}, ("target_views",)),
+        (f"{SEQUENCE}.length", 63, {}, ("65 steps", "actors.rollout_steps=64")),
+        ("agent.n_step", 66, {}, ("66 steps", "actors.rollout_steps=64")),
+        ("actors.rollout_steps", 64, {"agent__sequence__length": 10}, ("agent.sequence.overlap = 10",)),
+        ("actors.rollout_steps", 64, {"agent__sequence__length": 10, "agent__sequence__overlap": 3}, ("= 7",)),
+        ("replay.min_size", 65, {"replay__capacity": 191, "learner__batch_size": 4}, ("128", "replay.capacity=191")),
+        ("replay.capacity", 127, {"replay__shards": 2}, ("replay.shards=2", "actors.rollout_steps=64")),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused_in_one_line(
+    key: str, value: Any, others: dict[str, Any], named: tuple[str, ...]
+) -> None:
+    line = refused(key, value, **others)
+    assert all(name in line for name in named), line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "others"),
+    [
+        (f"{NETWORK}.head", "categorical", {"agent__network__v_min": 1.0, "agent__network__v_max": 2.0}),
+        (f"{NETWORK}.memory_heads", 3, {"agent__network__memory": "gru"}),
+        (f"{NETWORK}.torso", "tabular", {}),
+        (f"{SEQUENCE}.overlap", 7, {"agent__sequence__length": 8}),
+        ("agent.returns", "peng", {"agent__n_step": 2}),
+        ("agent.returns", "peng", {"agent__n_step": 1, "agent__sequence__length": 2, "actors__rollout_steps": 64}),
+        (f"{SEQUENCE}.burn_in", 4, {"agent__sequence__length": 4, "agent__network__memory": "gru"}),
+        (f"{NETWORK}.memory_steps", 8, {"agent__network__memory": "transformer", "agent__sequence__length": 4,
+                                        "agent__sequence__burn_in": 4}),
+        ("agent.exploration.kind", "greedy", {"agent__network__noisy": True}),
+        ("learner.augment", "shift", {"learner__online_views": 2}),
+        ("agent.n_step", 64, {}),
+        ("replay.min_size", 64, {"replay__capacity": 191, "learner__batch_size": 4}),
+    ],
+)  # fmt: skip
+def test_what_goes_together_just_so_is_taken(key: str, value: Any, others: dict[str, Any]) -> None:
+    build(key, value, **others)
+
+
+def test_a_longer_n_later_on_needs_its_window_from_the_start() -> None:
+    agent = build("agent.n_step_final", 10, agent__n_step=3).agent
+    assert (agent.longest, agent.window) == (10, 10)
+    assert "actors.rollout_steps=64" in refused("agent.n_step", 3, agent__n_step_final=65)
+
+
+def test_windows_of_sequences() -> None:
+    agent = build("agent.sequence.length", 8, agent__sequence__burn_in=3, agent__sequence__overlap=4,
+                  agent__n_step=5, agent__network__memory="gru").agent  # fmt: skip
+    assert agent.window == 3 + 8 + 5 - 1
+    assert agent.sequence.stride == 8 - 4
 
 
 def test_a_batch_larger_than_the_replay_is_refused() -> None:

@@ -14,18 +14,18 @@ import distdqn
 
 PACKAGE = Path(distdqn.__file__).resolve().parent
 FLOORS = {
-    0: ("types", "section", "config", "machine"),
+    0: ("types", "section", "agent_config", "config", "machine"),
     1: ("algo", "nets", "envs", "replay", "record", "checkpoint", "run_folder"),
     2: ("act", "learn"),
     3: ("evaluate",),
     4: ("runtime",),
-    5: ("report", "bench", "cli", "compose", "doctor"),
+    5: ("report", "bench", "cli", "compose", "doctor", "pretrain"),
 }
 FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
-SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor")}
-SIBLINGS |= {("config", "section"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
+SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain"), ("pretrain", "compose")}
+SIBLINGS |= {("config", "section"), ("config", "agent_config"), ("agent_config", "section"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "hydra": ("cli.py", "compose.py"),

@@ -15,7 +15,8 @@ class Steps:
 
     `frames` has S - 1 more entries in front, so that step k's stack is `frames[k : k + S]`.
     `q` float32 `[steps, N, A]` are the action values that the policy saw at each step; `real` bool `[steps, N]`
-    is false for dummies and for the padding before the stream began.
+    is false for dummies and for the padding before the stream began. `memory` float32 `[steps, N, M]` is the
+    recurrent state before each step, `bonus` float32 `[steps, N]` the intrinsic reward of each.
     """
 
     frames: np.ndarray
@@ -26,10 +27,12 @@ class Steps:
     real: np.ndarray
     age: np.ndarray
     q: np.ndarray
+    memory: np.ndarray
+    bonus: np.ndarray
 
     def fields(self) -> tuple[np.ndarray, ...]:
         """The arrays that have one entry for each step, the frames left out."""
-        return self.action, self.reward, self.terminated, self.last, self.real, self.age, self.q
+        return tuple(value for name, value in vars(self).items() if name != "frames")
 
 
 class Segmenter:
@@ -38,20 +41,27 @@ class Segmenter:
 
     Loop:
         for _ in range(rollout_steps):
-            segmenter.before(frame, age, q, action, dummy)   # what the policy saw and did
+            stacks = segmenter.observe(frame)                 # what the policy sees
+            segmenter.before(age, q, action, dummy, memory)   # what it did
             segmenter.after(reward, terminated, last)         # what the environment answered
         steps = segmenter.steps()                             # T + L steps, the first T may start windows
         segmenter.roll()                                      # keeps the last L for the next rollout
 
     Args:
         rollout_steps: T. window: L, at most T.
+        initial: float32 `[N, M]`, the recurrent state at an episode's start, also of the padding before the
+            stream: a window that begins there is of its slot's context, too. None: M = 0.
     """
 
-    def __init__(self, spec: EnvSpec, slots: int, rollout_steps: int, window: int) -> None:
+    def __init__(
+        self, spec: EnvSpec, slots: int, rollout_steps: int, window: int, initial: np.ndarray | None = None
+    ) -> None:
         if not 1 <= window <= rollout_steps:
             raise ValueError(f"a window of {window} steps does not fit into a segment of {rollout_steps}")
         self.rollout_steps, self.window, self.stack = rollout_steps, window, spec.stack
         length = rollout_steps + window
+        if initial is None:
+            initial = np.zeros((slots, 0), np.float32)
         self._at = window
         self._steps = Steps(
             frames=np.zeros((spec.stack - 1 + length, slots, *spec.frame_shape), spec.frame_dtype),
@@ -62,6 +72,8 @@ class Segmenter:
             real=np.zeros((length, slots), bool),
             age=np.zeros((length, slots), np.int32),
             q=np.zeros((length, slots, spec.num_actions), np.float32),
+            memory=np.tile(initial, (length, 1, 1)),
+            bonus=np.zeros((length, slots), np.float32),
         )
 
     def observe(self, frame: np.ndarray) -> np.ndarray:
@@ -71,15 +83,33 @@ class Segmenter:
         self._steps.frames[end - 1] = frame
         return self._steps.frames[self._at : end] if frame.ndim == 3 else self._steps.frames[self._at]
 
-    def before(self, age: np.ndarray, q: np.ndarray, action: np.ndarray, dummy: np.ndarray) -> None:
-        """Records what the policy did at this step, each `[N, ...]`."""
+    def ahead(self, frame: np.ndarray) -> np.ndarray:
+        """The stacks that the next `observe(frame)` will give, without taking anything in."""
+        if frame.ndim != 3:
+            return frame
+        recent = self._steps.frames[self._at + 1 : self._at + self.stack]
+        return np.concatenate([recent, frame[None]])
+
+    def before(
+        self,
+        age: np.ndarray,
+        q: np.ndarray,
+        action: np.ndarray,
+        dummy: np.ndarray,
+        memory: np.ndarray | None = None,
+    ) -> None:
+        """Records what the policy did at this step, and the state that it was in before it, each `[N, ...]`."""
         s, at = self._steps, self._at
         s.age[at], s.q[at], s.action[at], s.real[at] = age, q, action, ~dummy
+        if memory is not None:
+            s.memory[at] = memory
 
-    def after(self, reward: np.ndarray, terminated: np.ndarray, last: np.ndarray) -> None:
+    def after(
+        self, reward: np.ndarray, terminated: np.ndarray, last: np.ndarray, bonus: np.ndarray | float = 0.0
+    ) -> None:
         """Records what the environment answered and moves on to the next step."""
         s, at = self._steps, self._at
-        s.reward[at], s.terminated[at], s.last[at] = reward, terminated, last
+        s.reward[at], s.terminated[at], s.last[at], s.bonus[at] = reward, terminated, last, bonus
         self._at += 1
 
     @property

@@ -1,15 +1,62 @@
-"""The value of the bootstrap observation."""
+"""The value of the bootstrap observation: a policy over the next action, and a bonus for taking it.
+
+    max         v = state_value(q_target, greedy_policy(q_target))      (Mnih et al. 2015, algorithm 1)
+    double      v = state_value(q_target, greedy_policy(q_online))      (van Hasselt et al. 2016, equation 4)
+    soft        v = state_value(q_target, pi) with pi, log_pi = softmax_policy(q_target, tau)
+    munchausen  v = state_value(q_target, pi, entropy_bonus(log_pi, tau)), and munchausen_reward is added to the
+                reward (Vieillard et al. 2020, equation 1)
+
+No gradient flows through any of these.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
-def max_q(q_target: Tensor) -> Tensor:
-    """max_a Q'(s, a) (Mnih et al. 2015, algorithm 1). `[B, A]` to `[B]`."""
-    return q_target.max(-1).values
+@torch.no_grad()
+def greedy_policy(q: Tensor) -> Tensor:
+    """One-hot of argmax_a q(s, a), the first of equals. float32 `[..., A]` to the same."""
+    return torch.zeros_like(q).scatter(-1, q.argmax(-1, keepdim=True), 1.0)
 
 
-def double_q(q_target: Tensor, q_online: Tensor) -> Tensor:
-    """Q'(s, argmax_a Q(s, a)) (van Hasselt et al. 2016, equation 4). Two `[B, A]` to `[B]`."""
-    return q_target.gather(-1, q_online.argmax(-1, keepdim=True)).squeeze(-1)
+@torch.no_grad()
+def softmax_policy(q: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """pi = softmax(q / temperature) and log pi, float32 `[..., A]` each, from `q` `[..., A]`.
+
+    The largest q is subtracted before dividing, which keeps small differences between large values apart
+    (Vieillard et al. 2020, appendix B).
+    """
+    log_pi = torch.log_softmax((q - q.amax(-1, keepdim=True)) / temperature, -1)
+    return log_pi.exp(), log_pi
+
+
+@torch.no_grad()
+def state_value(q: Tensor, policy: Tensor, bonus: Tensor | None = None) -> Tensor:
+    """sum_a pi(a|s) (q(s, a) + bonus(s, a)). float32 `[..., A]` each to `[...]`."""
+    return (policy * (q if bonus is None else q + bonus)).sum(-1)
+
+
+@torch.no_grad()
+def entropy_bonus(log_pi: Tensor, temperature: float) -> Tensor:
+    """-temperature log pi, whose mean under pi is temperature times the entropy. float32 `[..., A]`."""
+    return -temperature * log_pi
+
+
+@torch.no_grad()
+def munchausen_reward(q_tm1: Tensor, a_tm1: Tensor, temperature: float, alpha: float, clip: float) -> Tensor:
+    """alpha [temperature log pi(a|s)] clipped to [clip, 0], to be added to the reward (Vieillard et al. 2020,
+    equation 1 and section 3).
+
+    Args:
+        q_tm1: float32 `[B, A]`, the target network at s.
+        a_tm1: int64 `[B]`, the action taken there.
+        clip: l_0 < 0, in units of q.
+
+    Returns:
+        float32 `[B]`.
+    """
+    _, log_pi = softmax_policy(q_tm1, temperature)
+    taken = log_pi.gather(-1, a_tm1.unsqueeze(-1)).squeeze(-1)
+    return alpha * (temperature * taken).clamp(clip, 0)

@@ -14,7 +14,8 @@ def ladder(count: int, epsilon: float = 0.4, alpha: float = 7.0) -> np.ndarray:
 
 
 def annealed(steps: int, first: float, final: float, over: int) -> float:
-    """epsilon on a straight line from `first` to `final` over `over` agent steps (Mnih et al. 2015)."""
+    """epsilon, or a temperature, on a straight line from `first` to `final` over `over` agent steps (Mnih et al.
+    2015)."""
     return first + (final - first) * min(max(steps, 0) / over, 1.0)
 
 
@@ -24,3 +25,33 @@ def epsilon_greedy(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Generator)
     count, actions = q.shape
     explore = rng.random(count) < epsilon
     return np.where(explore, rng.integers(0, actions, count), q.argmax(1)).astype(np.int64)
+
+
+def boltzmann(q: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Actions `[N]` int64 drawn from softmax(q / temperature) of `q` `[N, A]` (Sutton 1990).
+
+    The largest of q / temperature plus Gumbel noise is such a draw, without an exponential that could overflow.
+    """
+    return (q.astype(np.float64) / temperature + rng.gumbel(size=q.shape)).argmax(1).astype(np.int64)
+
+
+def ngu_mixture(
+    mixtures: int, weight: float, discount_max: float, discount_min: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights beta_j of the intrinsic reward and the discounts gamma_j that a family of J policies learns with
+    (Badia et al. 2020, appendix A), float64 `[J]` each:
+
+        beta_j = 0 for j = 0, weight for j = J - 1, else weight sigmoid(10 (2 j - (J - 2)) / (J - 2))
+        log(1 - gamma_j) on a straight line from discount_max, of the policy that only exploits, to discount_min
+
+    A single policy explores: `([weight], [discount_max])`.
+    """
+    if mixtures == 1:
+        return np.array([weight]), np.array([discount_max])
+    j = np.arange(mixtures)
+    betas = np.array([0.0, weight])
+    if mixtures > 2:
+        betas = weight / (1 + np.exp(-10 * (2 * j - (mixtures - 2)) / (mixtures - 2)))
+        betas[[0, -1]] = 0, weight
+    share = j / (mixtures - 1)
+    return betas, 1 - (1 - discount_max) ** (1 - share) * (1 - discount_min) ** share

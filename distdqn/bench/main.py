@@ -28,11 +28,12 @@ WHOLE = 6
 @dataclass(frozen=True)
 class Options:
     """Keys of this door's own. `seconds` for each stage; `memory_minutes` of watching after the replay is full,
-    0 for none; `peer` to compare with; `out` file for the figures."""
+    0 for none; `peer` to compare with; `agents` to compare with each other; `out` file for the figures."""
 
     seconds: float = 5.0
     memory_minutes: float = 0.0
     peer: str = ""
+    agents: tuple[str, ...] = ()
     out: str = ""
 
 
@@ -43,6 +44,11 @@ def bench(overrides: list[str]) -> int:
         ConfigError: a bad key or value, one line that names it.
     """
     options, rest = split(overrides)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
+    if options.agents:
+        from distdqn.bench.agents import compare
+
+        return _write(compare(options.agents, rest, options.seconds, console), options.out)
     if options.peer:
         from distdqn.bench.peer import peer_config
 
@@ -50,7 +56,6 @@ def bench(overrides: list[str]) -> int:
     else:
         config = compose(rest)
     spec = check_env(config.env)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
     with tempfile.TemporaryDirectory(prefix="distdqn-bench-") as folder:
         config = replace(config, run_dir=str(Path(folder) / "run"))
         check(config, spec)
@@ -60,8 +65,12 @@ def bench(overrides: list[str]) -> int:
         except TimeoutError as error:
             print(f"distdqn: {error}", file=sys.stderr)
             return 1
-    if options.out:
-        Path(options.out).write_text(json.dumps(figures, indent=1) + "\n")
+    return _write(figures, options.out)
+
+
+def _write(figures: dict[str, Any], out: str) -> int:
+    if out:
+        Path(out).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 
@@ -79,11 +88,18 @@ def split(overrides: list[str]) -> tuple[Options, list[str]]:
             rest.append(text)
         elif key in ("seconds", "memory_minutes"):
             values[key] = _number(key, value)
+        elif key == "agents":
+            from distdqn.bench.agents import named
+
+            values[key] = named(value)
         else:
             values[key] = value
     options = Options(**values)
     if options.peer not in ("", "sb3"):
         raise ConfigError(f"peer={options.peer}: must be sb3")
+    if options.agents and (options.peer or options.memory_minutes):
+        other = "peer" if options.peer else "memory_minutes"
+        raise ConfigError(f"{other}={getattr(options, other)}: must be left out with agents=")
     if options.out and not (Path(options.out).absolute().parent.is_dir() and not Path(options.out).is_dir()):
         raise ConfigError(f"out={options.out}: must be a file in a folder that exists")
     return options, rest

@@ -119,7 +119,7 @@ def _emulators(config: RunConfig) -> Callable[[], int]:
 
 def _inference(config: RunConfig, spec: EnvSpec) -> Callable[[], int]:
     slots = config.actors.envs_per_actor
-    policy = Policy(config.agent.network, spec, slots)
+    policy = Policy(config.agent, spec, slots)
     shape = (spec.stack, slots, *spec.frame_shape) if spec.pixels else (slots, *spec.frame_shape)
     rng = np.random.default_rng(config.seed)
     observations = cycle([(rng.random(shape) * 255).astype(spec.frame_dtype) for _ in range(8)])

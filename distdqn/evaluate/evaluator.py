@@ -38,7 +38,7 @@ class Evaluator:
         slots = min(self.config.envs, episodes)
         quota = np.array([len(q) for q in np.array_split(np.arange(episodes), slots)])
         env = make_env(self.env, slots, self.config.threads, seed)
-        policy = Policy(self.agent.network, env.spec, slots)
+        policy = Policy(self.agent, env.spec, slots)
         policy.load(weights)
         history = _History(env.spec.stack, env.reset())
         game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
@@ -47,7 +47,9 @@ class Evaluator:
         lengths: list[list[int]] = [[] for _ in range(slots)]
         while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
             q_values = policy.q_values(history.stacks(), history.age)
-            step = env.step(epsilon_greedy(q_values, epsilon, rng))
+            action = epsilon_greedy(q_values, epsilon, rng)
+            step = env.step(action)
+            policy.remember(action, step.reward)
             game_return += step.reward
             game_steps += ~history.dummy
             for slot in np.nonzero(step.last)[0]:
@@ -68,7 +70,7 @@ class Evaluator:
         """One game, frame by frame, with the Q-values before each action; cut after `max_steps` agent steps."""
         seed, rng = self._seeds()
         env = make_rendered_env(self.env, seed)
-        policy = Policy(self.agent.network, env.spec, 1)
+        policy = Policy(self.agent, env.spec, 1)
         policy.load(weights)
         history = _History(env.spec.stack, env.reset())
         epsilon = np.full(1, self.config.epsilon)
@@ -78,6 +80,7 @@ class Evaluator:
             values.append(policy.q_values(history.stacks(), history.age)[0].copy())
             action = epsilon_greedy(values[-1][None], epsilon, rng)
             step = env.step(action)
+            policy.remember(action, step.reward)
             actions.append(int(action[0]))
             rewards.append(float(step.reward[0]))
             history.push(step.frame, step.last)

@@ -9,12 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distdqn.algo.horizon import anneal_discount, anneal_horizon
 from distdqn.config import AgentConfig, LearnerConfig
-from distdqn.learn.losses import make_loss
-from distdqn.learn.minibatch import ToDevice, cut, split
+from distdqn.learn.auxiliary import Autoencoder
+from distdqn.learn.losses import Horizon, make_loss
+from distdqn.learn.minibatch import Minibatch, ToDevice, cut, split
+from distdqn.learn.novelty import NoveltyLearner
 from distdqn.learn.optimiser import make_optimiser, optimiser_state, restore_optimiser, step_size
+from distdqn.learn.pretrained import load_torso
+from distdqn.learn.regularise import penalty, shrink_and_perturb, weights_of
 from distdqn.machine import cpu_has
-from distdqn.nets.qnetwork import QNetwork
+from distdqn.nets.arrays import load_module_arrays, module_arrays
+from distdqn.nets.noisy import resample_noise
+from distdqn.nets.qnetwork import QNetwork, stack_frames
 from distdqn.types import Batch, EnvSpec, Priorities, State, UpdateStats, Weights
 
 
@@ -42,21 +49,31 @@ class Learner:
     def __init__(self, agent: AgentConfig, config: LearnerConfig, spec: EnvSpec, seed: int) -> None:
         torch.set_num_threads(config.threads)
         torch.manual_seed(seed)
-        self.config = config
+        self.agent, self.config, self.spec, self.seed = agent, config, spec, seed
         self.device = pick_device(config.device)
-        self.online = QNetwork(agent.network, spec).to(self.device)
-        self.target = QNetwork(agent.network, spec).to(self.device).requires_grad_(False)
+        self.online = self._network()
+        self.target = self._network().requires_grad_(False).eval()
+        if agent.network.pretrained:
+            load_torso(self.online, agent.network.pretrained)
         self.target.load_state_dict(self.online.state_dict())
         self.online.bf16 = self.target.bf16 = self._bf16(spec)
-        self.optimiser = make_optimiser(config, self.online.parameters())
         compiled = config.compile == "on" or (
             config.compile == "auto" and self.device.type == "cpu" and spec.pixels
         )
-        self.loss = make_loss(agent, spec.stack, self.online, self.target, compiled)
+        self.loss = make_loss(agent, config, spec.stack, self.online, self.target, compiled)
+        self.autoencoder = Autoencoder(self.online, spec).to(self.device) if agent.autoencoder else None
+        self.parameters = [*self.online.parameters(), *(self.autoencoder.parameters() if self.autoencoder else ())]
+        self.penalised = weights_of(self.online) if config.l1 or config.l2 else []
+        self.optimiser = make_optimiser(config, self.parameters)
+        self.novelty = NoveltyLearner(agent.bonus, spec, self.device, seed) if agent.bonus.kind == "ngu" else None
         self.to_device = ToDevice(self.device)
+        self.generator = torch.Generator(self.device)
         self.updates = 0
         self.bad_in_a_row = 0
         self.bad_batch: dict[str, Any] = {}
+
+    def _network(self) -> QNetwork:
+        return QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
 
     def _bf16(self, spec: EnvSpec) -> bool:
         if self.config.bf16 != "auto":
@@ -83,17 +100,19 @@ class Learner:
         errors: list[Tensor] = []
         skipped, aborted = 0, False
         for arrays, batch in zip(minibatches, self.to_device(minibatches), strict=True):
-            loss, td_abs, q = self.loss(batch)
+            self._fresh_noise()
+            loss, td_abs, q = self.loss(batch, self._horizon(), self.generator)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(
-                self.online.parameters(), self.config.max_grad_norm or float("inf"), foreach=True
-            )
+            (loss + extra if (extra := self._extra(batch)) is not None else loss).backward()
+            norm = self._clip_gradients()
             if bool(torch.isfinite(norm + loss.detach())):
                 self.optimiser.step()
                 self.updates += 1
                 self.bad_in_a_row = 0
                 self._update_target()
+                self._reset_if_due()
+                if self.novelty is not None:
+                    self._learn_novelty(batch)
                 figures.append(torch.stack([loss.detach(), norm.detach(), q.mean(), td_abs.mean()]))
                 errors.append(td_abs)
             else:
@@ -109,7 +128,7 @@ class Learner:
         stats = UpdateStats(
             version=self.updates,
             updates=len(figures),
-            samples=sum(len(p) for p in parts),
+            samples=sum(len(p) for p in parts) * self.agent.sequence.length,
             loss=mean[0],
             grad_norm=mean[1],
             q_mean=mean[2],
@@ -129,18 +148,87 @@ class Learner:
             self.online.centre(frames)
             self.target.centre(frames)
 
+    def _fresh_noise(self) -> None:
+        """Every update has random numbers of its own, which its number alone decides, so that a resumed run goes on
+        as the same run."""
+        self.generator.manual_seed(hash((self.seed, self.updates)) & 0x7FFF_FFFF_FFFF)
+        if self.agent.network.noisy:
+            resample_noise(self.online, 1, self.generator)
+            resample_noise(self.target, 1, self.generator)
+        if self.agent.network.dropout:
+            torch.manual_seed(self.generator.initial_seed())
+
+    def _horizon(self) -> Horizon:
+        a = self.agent
+        if a.n_step_final is None and a.discount_final is None:
+            return Horizon(a.n_step, a.discount)
+        since = self.updates % self.config.reset_period if self.config.reset_period else self.updates
+        n = anneal_horizon(since, a.n_step, a.n_step_final or a.n_step, a.anneal_updates)
+        final = a.discount if a.discount_final is None else a.discount_final
+        return Horizon(n, anneal_discount(since, a.discount, final, a.anneal_updates))
+
+    def _extra(self, batch: Minibatch) -> Tensor | None:
+        """What is minimised beside the loss of Q: penalties and the autoencoder's reconstruction."""
+        extra: Tensor | None = None
+        if self.penalised:
+            extra = penalty(self.penalised, self.config.l1, self.config.l2)
+        if self.autoencoder is not None:
+            stack = self.spec.stack
+            seen = stack_frames(batch.frames[:, :stack], batch.age[:, 0], stack)
+            drawn = self.agent.autoencoder * self.autoencoder(self.online, seen)
+            extra = drawn if extra is None else extra + drawn
+        return extra
+
+    def _clip_gradients(self) -> Tensor:
+        """Clips by value, then by norm; gives the norm in between."""
+        if self.config.max_grad_value is not None:
+            torch.nn.utils.clip_grad_value_(self.parameters, self.config.max_grad_value, foreach=True)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+        limit = self.config.max_grad_norm
+        if limit is not None and bool(norm > limit):  # within it, a pass over all gradients would multiply by 1
+            torch._foreach_mul_(grads, limit / (norm + 1e-6))
+        return norm
+
+    def _learn_novelty(self, batch: Minibatch) -> None:
+        """On the first loss position of each window, which is no dummy and whose next step is of its episode."""
+        assert self.novelty is not None
+        at, stack = self.agent.sequence.burn_in, self.spec.stack
+        age = batch.age[:, at]
+
+        def seen(step: int) -> Tensor:
+            if batch.frames.dim() == 3:
+                return batch.frames[:, step]
+            return stack_frames(batch.frames[:, step : step + stack], age + (step - at), stack)
+
+        self.novelty.update(seen(at), batch.action[:, at], seen(at + 1), (age >= 0) & ~batch.last[:, at])
+
+    def _reset_if_due(self) -> None:
+        period = self.config.reset_period
+        if period is None or self.updates % period:
+            return
+        torch.manual_seed(self.generator.initial_seed())
+        shrink_and_perturb(self.online, self._network(), self.config.reset_keep)
+        self.target.load_state_dict(self.online.state_dict())
+        self.optimiser.state.clear()
+
     @torch.no_grad()
     def _update_target(self) -> None:
         if self.config.target == "polyak":
             torch._foreach_lerp_(
                 list(self.target.parameters()), list(self.online.parameters()), self.config.target_tau
             )
+            for theirs, ours in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                theirs.copy_(ours)
         elif self.updates % self.config.target_period == 0:
             self.target.load_state_dict(self.online.state_dict())
 
     def weights(self) -> Weights:
-        """The online network's weights."""
-        return Weights(self.updates, self.online.arrays())
+        """The online network's weights, and those of the novelty networks as `novelty/...` where there are any."""
+        arrays = self.online.arrays()
+        if self.novelty is not None:
+            arrays |= {f"novelty/{name}": value for name, value in self.novelty.arrays().items()}
+        return Weights(self.updates, arrays)
 
     def state(self) -> State:
         """Both networks, the optimiser's moments and the counters, as arrays and plain values."""
@@ -149,6 +237,8 @@ class Learner:
             "target": self.target.arrays(),
             "optimiser": optimiser_state(self.optimiser),
             "updates": self.updates,
+            **({"novelty": self.novelty.state()} if self.novelty is not None else {}),
+            **({"autoencoder": module_arrays(self.autoencoder)} if self.autoencoder is not None else {}),
         }
 
     def restore(self, state: State) -> None:
@@ -160,6 +250,10 @@ class Learner:
         self.online.load_arrays(state["online"])
         self.target.load_arrays(state["target"])
         restore_optimiser(self.optimiser, state["optimiser"])
+        if self.novelty is not None:
+            self.novelty.restore(state["novelty"])
+        if self.autoencoder is not None:
+            load_module_arrays(self.autoencoder, state["autoencoder"])
         self.updates = int(state["updates"])
         self.bad_in_a_row = 0
 

@@ -3,19 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from distdqn.algo import bootstrap, td
+from distdqn.algo.exploration import ngu_mixture
 from distdqn.algo.priority import normalise_importance
 from distdqn.algo.returns import n_step, transform_reward
-from distdqn.config import AgentConfig
+from distdqn.config import AgentConfig, LearnerConfig
+from distdqn.learn.augment import views
+from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
-Loss = Callable[[Minibatch], tuple[Tensor, Tensor, Tensor]]
-"""Minibatch to: the loss (scalar), each window's |TD error| `[B]`, and each window's mean Q `[B]`."""
+
+class Horizon(NamedTuple):
+    """How far a return looks: n steps, the discount of each."""
+
+    n: int
+    discount: float
+
+
+class Lost(NamedTuple):
+    """What a loss function gives: the loss (scalar), each window's priority `[B]`, and its mean Q `[B]`."""
+
+    loss: Tensor
+    priority: Tensor
+    q: Tensor
+
+
+Loss = Callable[[Minibatch, Horizon, torch.Generator], Lost]
+
+
+class Rewards:
+    """Rewards and discounts that an agent learns from: clipped or not, with the bonus of the slot's mixture."""
+
+    def __init__(self, config: AgentConfig, device: torch.device) -> None:
+        self.config = config
+        bonus = config.bonus
+        self.mixture: tuple[Tensor, Tensor] | None = None
+        if bonus.kind == "ngu":
+            pairs = ngu_mixture(bonus.mixtures, bonus.weight, config.discount, bonus.discount_min)
+            betas, discounts = (torch.as_tensor(x, dtype=torch.float32, device=device) for x in pairs)
+            self.mixture = betas, discounts
+
+    def __call__(self, batch: Minibatch, discount: float) -> tuple[Tensor, Tensor | float]:
+        """Rewards float32 `[B, L]`, and the discount of one step, one for all or `[B]`."""
+        reward = transform_reward(batch.reward, self.config.reward)
+        if self.mixture is None:
+            return reward, discount
+        betas, discounts = self.mixture
+        if self.config.contexts == 1:
+            return reward + betas[0] * batch.bonus, discount
+        context = batch.memory[:, -1].long()
+        return reward + betas[context].unsqueeze(1) * batch.bonus, discounts[context]
 
 
 def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, Tensor]:
@@ -29,41 +71,74 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
     return stack_frames(frames[:, :stack], batch.age[:, 0], stack), stack_frames(later, age_t, stack)
 
 
+def draw_tau(config: AgentConfig, count: int, rows: int, generator: torch.Generator) -> Tensor | None:
+    """Quantile fractions U(0, 1) `[rows, count]` where the head asks for them (Dabney et al. 2018b)."""
+    if config.network.head != "implicit_quantile":
+        return None
+    return torch.rand(rows, count, generator=generator, device=generator.device)
+
+
 def make_loss(
-    config: AgentConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool = False
+    config: AgentConfig,
+    learner: LearnerConfig,
+    stack: int,
+    online: QNetwork,
+    target: QNetwork,
+    compiled: bool = False,
 ) -> Loss:
-    """n-step Q-learning with the bootstrap and the loss that `config` names, weighted by importance.
+    """The loss of `config` over windows: of single transitions where that is all it needs, else of sequences.
 
     Args:
-        compiled: runs the networks and the equation through `torch.compile`. Cutting the observations out of
-            the raw frames stays outside: a copy of bytes, which a compiler turns into a slow loop over pixels.
+        compiled: runs the networks and the equation of transitions through `torch.compile`. Cutting the
+            observations out of the raw frames stays outside: a copy of bytes, which a compiler turns into a slow
+            loop over pixels.
     """
-    element = {"huber": td.huber, "squared": td.squared}[config.loss]
+    if online.state_size or config.sequence.length > 1 or config.returns != "n_step":
+        from distdqn.learn.sequences import make_sequence_loss
+
+        return make_sequence_loss(config, stack, online, target)
+    return _make_transition_loss(config, learner, stack, online, target, compiled)
+
+
+def _make_transition_loss(
+    config: AgentConfig, learner: LearnerConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool
+) -> Loss:
+    bellman = Bellman(config, getattr(online.head, "support", None))
+    rewards = Rewards(config, next(online.parameters()).device)
+    m, k = learner.online_views, learner.target_views
+    net = config.network
 
     def equation(
-        s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, s_t: Tensor, memory: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        q_tm1, _ = online(s_tm1, memory)
+        s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, s_t: Tensor, weight: Tensor,
+        tau_tm1: Tensor | None, tau_t: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        batch = len(a_tm1)
+        values_tm1, _ = online(s_tm1, None, tau_tm1)
         with torch.no_grad():
             x_t = online.scaled(s_t)  # once for both networks: the first layer's input costs as much as the layer
-            q_target, _ = target.values(x_t, memory)
-            if config.bootstrap == "double":
-                v_t = bootstrap.double_q(q_target, online.values(x_t, memory)[0])
-            else:
-                v_t = bootstrap.max_q(q_target)
-        error = td.q_learning(q_tm1, a_tm1, r_t, discount_t, v_t)
-        weighted = normalise_importance(weight) * element(error)
-        return weighted.mean(), error.detach().abs(), q_tm1.detach().mean(-1)
+            values_t, _ = target.values(x_t, None, tau_t)
+            selector = online.values(x_t)[0].q if config.bootstrap == "double" else None
+            q_tm1 = target(s_tm1[:batch])[0].q if config.bootstrap == "munchausen" else None
+            r_t = bellman.reward(r_t, q_tm1, a_tm1)
+            goal = bellman.target(r_t.repeat(k), discount_t.repeat(k), values_t, selector)
+            goal = goal.unflatten(0, (k, batch)).mean(0)
+        loss, priority = bellman.loss(values_tm1, a_tm1.repeat(m), goal.repeat(m, *[1] * (goal.dim() - 1)))
+        loss, priority = loss.view(m, batch).mean(0), priority.view(m, batch).mean(0)
+        return (normalise_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
 
     run = torch.compile(equation, dynamic=False) if compiled else equation
 
-    def loss(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
-        reward = transform_reward(batch.reward, config.reward)
-        target_t = n_step(reward, batch.terminated, batch.last, config.discount)
-        s_tm1, s_t = observations(batch, target_t.steps, stack)
-        result: tuple[Tensor, Tensor, Tensor] = run(
-            s_tm1, batch.action[:, 0], target_t.returns, target_t.discount, s_t, batch.memory, batch.importance
-        )
-        return result
+    def loss(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Lost:
+        reward, discount = rewards(batch, horizon.discount)
+        returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
+        s_tm1, s_t = observations(batch, returns.steps, stack)
+        if learner.augment != "none":
+            s_tm1, s_t = views(learner, s_tm1, m, generator), views(learner, s_t, k, generator)
+        rows = len(batch.action)
+        return Lost(*run(
+            s_tm1, batch.action[:, 0], returns.returns, returns.discount, s_t, batch.importance,
+            draw_tau(config, net.online_quantiles, rows * m, generator),
+            draw_tau(config, net.target_quantiles, rows * k, generator),
+        ))  # fmt: skip
 
     return loss

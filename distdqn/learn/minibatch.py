@@ -15,7 +15,7 @@ from distdqn.types import Batch
 # What comes out of shared memory is read-only, and the tensors over it are only read.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
-FIELDS = ("frames", "action", "reward", "terminated", "last", "age", "memory", "importance")
+FIELDS = ("frames", "action", "reward", "terminated", "last", "age", "bonus", "memory", "importance")
 
 
 class Minibatch(NamedTuple):
@@ -27,6 +27,7 @@ class Minibatch(NamedTuple):
     terminated: Tensor
     last: Tensor
     age: Tensor
+    bonus: Tensor
     memory: Tensor
     importance: Tensor
 

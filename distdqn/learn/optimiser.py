@@ -49,10 +49,20 @@ class CentredRMSProp(torch.optim.Optimizer):
 
 
 def make_optimiser(config: LearnerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that `learner.optimiser` names."""
+    """The optimiser that `learner.optimiser` names. AdamW's decay leaves biases and normalisation alone."""
     params = list(params)
     if config.optimiser == "adam":
         return torch.optim.Adam(params, lr=config.step_size, eps=config.adam_epsilon, fused=True)
+    if config.optimiser == "adamw":
+        groups = [
+            {"params": [p for p in params if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=config.step_size, eps=config.adam_epsilon, fused=True)
+    if config.optimiser == "rmsprop" and not config.rmsprop_centred:
+        return torch.optim.RMSprop(
+            params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon, momentum=config.momentum
+        )
     if config.optimiser == "rmsprop":
         return CentredRMSProp(params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon)
     return torch.optim.SGD(params, lr=config.step_size, momentum=config.momentum)
@@ -82,8 +92,10 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 
 def _moments(optimiser: torch.optim.Optimizer) -> set[str]:
     """What the optimiser remembers of each parameter."""
-    if isinstance(optimiser, torch.optim.Adam):
+    if isinstance(optimiser, (torch.optim.Adam, torch.optim.AdamW)):
         return {"step", "exp_avg", "exp_avg_sq"}
+    if isinstance(optimiser, torch.optim.RMSprop):
+        return {"step", "square_avg"} | ({"momentum_buffer"} if optimiser.defaults["momentum"] else set())
     if isinstance(optimiser, CentredRMSProp):
         return {"mean", "square"}
     return {"momentum_buffer"} if optimiser.defaults["momentum"] else set()

@@ -1,4 +1,4 @@
-"""How weights start, by name. Biases start at zero, except with PyTorch's own default."""
+"""How weights start, by name. Biases start at zero, except with `fan_in`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from torch import nn
 def initialise(module: nn.Module, name: str) -> None:
     """Initialises every linear and convolutional layer in place.
 
-    `torch`: PyTorch's default, uniform by fan-in; `xavier`: Glorot and Bengio 2010, uniform;
-    `he`: He et al. 2015, normal; `orthogonal`: Saxe et al. 2014; `zeros`: a table's usual start.
+    `fan_in`: weights and biases uniform within +-1 / sqrt(fan-in), PyTorch's default and that of the Lua Torch of
+    Mnih et al. 2015, which each layer starts with when it is made; `xavier`: Glorot and Bengio 2010, uniform; `he`:
+    He et al. 2015, normal; `orthogonal`: Saxe et al. 2014; `zeros`: a table's usual start.
+
+    Raises:
+        ValueError: an unknown name.
     """
-    if name == "torch":
+    if name == "fan_in":
         return
     rules = {
         "xavier": nn.init.xavier_uniform_,
@@ -20,7 +24,7 @@ def initialise(module: nn.Module, name: str) -> None:
         "zeros": nn.init.zeros_,
     }
     if name not in rules:
-        raise ValueError(f"unknown initialiser {name!r}: torch, {', '.join(rules)}")
+        raise ValueError(f"unknown initialiser {name!r}: fan_in, {', '.join(rules)}")
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             rules[name](layer.weight)

@@ -4,45 +4,79 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distdqn.config import NetworkConfig
-from distdqn.nets.head import DuelingHead, ScalarHead
+from distdqn.nets.arrays import load_module_arrays, module_arrays
+from distdqn.nets.head import Values, make_head
 from distdqn.nets.initialise import initialise
-from distdqn.nets.memory import NoMemory
+from distdqn.nets.memory import make_memory
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
 
 class QNetwork(nn.Module):
-    """Action values of observations.
+    """Action values of observations, and of what came before them.
 
-    `forward` takes `[B, S, H, W]` uint8 (scaled to [0, 1] here) or `[B, D]` float32 and the recurrent state
-    `[B, M]` or None, and gives Q float32 `[B, A]` and the next state.
+    The state of a slot, float32 `[M]`, is all that the network knows of the past:
+
+        memory's own numbers | previous action + 1, previous reward | context
+
+    the middle two where `config.previous` asks for them (0, 0 at an episode's start), the last where there are
+    several `contexts`, the number of the one that the slot plays under (NGU's mixture). M may be 0.
+
+    Args:
+        contexts: how many there are; their number is a one-hot input.
     """
 
     mean_frame: Tensor
 
-    def __init__(self, config: NetworkConfig, spec: EnvSpec) -> None:
+    def __init__(self, config: NetworkConfig, spec: EnvSpec, contexts: int = 1) -> None:
         super().__init__()
         self.bf16 = False
-        """Runs the torso in bfloat16; the head stays in float32, where small differences decide."""
+        """Runs all but the last layers in bfloat16; those stay in float32, where small differences decide."""
         self.scale = spec.frame_dtype == "uint8"
         self.contrast = config.contrast if self.scale else 0.0
-        self.mean_frame: Tensor
         if self.contrast:
             self.register_buffer("mean_frame", torch.zeros(spec.frame_shape))
-        self.torso = make_torso(config.torso, spec.observation_shape)
-        self.memory = NoMemory(self.torso.features)
-        if config.dueling:
-            self.head: nn.Module = DuelingHead(self.memory.features, config.hidden, spec.num_actions)
-        else:
-            table = config.torso == "tabular"
-            self.head = ScalarHead(self.memory.features, config.hidden, spec.num_actions, table)
+        self.actions, self.contexts = spec.num_actions, contexts
+        self.previous, self.context = 2 * config.previous, int(contexts > 1)
+        self.torso = make_torso(config, spec.observation_shape)
+        inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
+        self.memory = make_memory(config, inputs)
+        self.head = make_head(config, self.memory.features, spec.num_actions)
         initialise(self, config.initialise)
 
-    def forward(self, observation: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        return self.values(self.scaled(observation), state)
+    @property
+    def state_size(self) -> int:
+        """M."""
+        return int(self.memory.size) + self.previous + self.context
+
+    def initial(self, context: Tensor) -> Tensor:
+        """The state at an episode's start, float32 `[N, M]`, of slots under `context` int64 `[N]`."""
+        state = torch.zeros(len(context), self.state_size)
+        if self.context:
+            state[:, -1] = context
+        return state
+
+    def remember(self, state: Tensor, action: Tensor, reward: Tensor) -> None:
+        """Puts what was done last into `state` `[N, M]`, in place: `action` int64 `[N]`, `reward` float32 `[N]`."""
+        if self.previous:
+            at = int(self.memory.size)
+            state[:, at], state[:, at + 1] = action + 1, reward
+
+    def forward(
+        self, observation: Tensor, state: Tensor | None = None, tau: Tensor | None = None
+    ) -> tuple[Values, Tensor | None]:
+        """One step.
+
+        Args:
+            observation: `[B, S, H, W]` uint8 (scaled to [0, 1] here) or `[B, D]` float32.
+            state: float32 `[B, M]`; None where M = 0.
+            tau: float32 `[B, Z]`, quantile fractions for an implicit quantile head; None: fixed ones.
+        """
+        return self.values(self.scaled(observation), state, tau)
 
     def scaled(self, observation: Tensor) -> Tensor:
         """What the torso sees: float32, pixels in [0, 1] or, with `contrast`, around the mean frame."""
@@ -52,12 +86,74 @@ class QNetwork(nn.Module):
             observation = (observation - self.mean_frame) * self.contrast
         return observation
 
-    def values(self, scaled: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def values(
+        self, scaled: Tensor, state: Tensor | None = None, tau: Tensor | None = None
+    ) -> tuple[Values, Tensor | None]:
         """As `forward`, of an observation that is scaled already."""
         with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.torso(scaled)
-        features, state = self.memory(features.float(), state)
-        return self.head(features), state
+            if state is None or not self.state_size:
+                return self.head(features, tau), state
+        own, rest = state[:, : self.memory.size], state[:, self.memory.size :]
+        action, reward, context = self._past(rest)
+        features, own = self.memory(self._inputs(features.float(), action, reward, context), own)
+        with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.head(features, tau), torch.cat([own, rest], -1)
+
+    def unroll(
+        self,
+        observation: Tensor,
+        state: Tensor,
+        start: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        tau: Tensor | None = None,
+    ) -> tuple[Values, Tensor]:
+        """T steps of B slots, in one piece.
+
+        Args:
+            observation: `[B, T, S, H, W]` uint8 or `[B, T, D]` float32.
+            state: float32 `[B, M]`, before the first step.
+            start: bool `[B, T]`, an episode begins at this step, so that the state is as at a start before it.
+            action, reward: int64, float32 `[B, T]`, what followed each step; those of the step before are inputs.
+            tau: float32 `[B * T, Z]`.
+
+        Returns:
+            The values of all steps, the first dimension B * T (row b * T + t), and the state after the last step.
+        """
+        b, t = start.shape
+        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+            features = self.torso(self.scaled(observation.flatten(0, 1)))
+        if not self.state_size:
+            with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+                return self.head(features, tau), state
+        own, rest = state[:, : self.memory.size], state[:, self.memory.size :]
+        last_action, last_reward, context = self._past(rest)
+        actions = torch.cat([last_action.unsqueeze(1), action[:, :-1] + 1], 1).masked_fill(start, 0)
+        rewards = torch.cat([last_reward.unsqueeze(1), reward[:, :-1]], 1).masked_fill(start, 0)
+        contexts = context.unsqueeze(1).expand(b, t)
+        inputs = self._inputs(features.float().view(b, t, -1), actions, rewards, contexts)
+        features, own = self.memory.unroll(inputs, own, start)
+        if self.previous:
+            rest = rest.clone()
+            rest[:, 0], rest[:, 1] = action[:, -1] + 1, reward[:, -1]
+        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.head(features.flatten(0, 1), tau), torch.cat([own, rest], -1)
+
+    def _past(self, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Previous action + 1, previous reward and context `[B]`; zeros where they are no inputs."""
+        none = torch.zeros(len(rest), device=rest.device)
+        action, reward = (rest[:, 0], rest[:, 1]) if self.previous else (none, none)
+        return action.long(), reward, (rest[:, -1] if self.context else none).long()
+
+    def _inputs(self, features: Tensor, action: Tensor, reward: Tensor, context: Tensor) -> Tensor:
+        """What the memory sees: float32 `[..., inputs]`. Rewards go in as tanh r, so that no scale is too large."""
+        parts = [features]
+        if self.previous:
+            parts += [F.one_hot(action, self.actions + 1)[..., 1:].float(), reward.tanh().unsqueeze(-1)]
+        if self.context:
+            parts.append(F.one_hot(context, self.contexts).float())
+        return torch.cat(parts, -1)
 
     @torch.no_grad()
     def centre(self, frames: Tensor) -> None:
@@ -68,7 +164,7 @@ class QNetwork(nn.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and buffers by name, on the CPU."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        return module_arrays(self)
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` of the same network gave.
@@ -76,13 +172,7 @@ class QNetwork(nn.Module):
         Raises:
             ValueError: other names or shapes, so another network.
         """
-        own = self.state_dict()
-        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
-            raise ValueError("these weights belong to another network: agent.network or the environment differs")
-        with torch.no_grad():
-            for name, value in own.items():
-                # the arrays may be read-only views of shared memory, which from_numpy warns about
-                value.copy_(torch.from_numpy(np.array(arrays[name])))
+        load_module_arrays(self, arrays)
 
 
 def stack_frames(frames: Tensor, age: Tensor, stack: int) -> Tensor:

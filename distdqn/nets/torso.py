@@ -1,55 +1,51 @@
-"""From observations to features. Every torso has `features`, the width of what it gives."""
+"""From observations to features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-Layer = tuple[int, int, int]  # channels, kernel, stride
-DQN_2013: tuple[Layer, ...] = ((16, 8, 4), (32, 4, 2))
-SMALL: tuple[Layer, ...] = ((16, 4, 2), (32, 4, 2), (32, 3, 2))
-"""For frames of about 42 x 42: the first layer sees as much of the screen as that of the published networks sees of
-84 x 84, and a third layer keeps the fully connected ones small."""
-DQN_2015: tuple[Layer, ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+from distdqn.config import NetworkConfig
 
 
-def _smallest(layers: Sequence[Layer]) -> int:
-    """Side of the smallest image that leaves one pixel after the last layer."""
-    side = 1
-    for _, kernel, stride in reversed(layers):
-        side = (side - 1) * stride + kernel
-    return side
+class Layer(NamedTuple):
+    """An unpadded convolution, ReLU, and max pooling over squares of side `pool` (1: none)."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    pool: int = 1
 
 
-class Convolutions(nn.Module):
-    """Unpadded convolutions with ReLU, flattened: `[B, S, H, W]` float32 in [0, 1] to `[B, features]`.
-
-    Frames smaller than the kernels need are padded with zeros, evenly on both sides, so that every frame
-    size works. Layers: Mnih et al. 2013 section 4.1, Mnih et al. 2015 methods.
-    """
-
-    def __init__(self, shape: Sequence[int], layers: Sequence[Layer]) -> None:
-        super().__init__()
-        channels, height, width = shape
-        least = _smallest(layers)
-        pad_h, pad_w = max(0, least - height), max(0, least - width)
-        self.pad = (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2)
-        modules: list[nn.Module] = [nn.ZeroPad2d(self.pad)] if any(self.pad) else []
-        for out, kernel, stride in layers:
-            modules += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
-            channels = out
-        self.layers = nn.Sequential(*modules, nn.Flatten())
-        with torch.no_grad():
-            self.features = self.layers(torch.zeros(1, *shape)).shape[1]
-
-    def forward(self, observation: Tensor) -> Tensor:
-        features: Tensor = self.layers(observation)
-        return features
+PLAIN: dict[str, tuple[Layer, ...]] = {
+    # Mnih et al. 2015, methods
+    "dqn_2015": (Layer(32, 8, 4), Layer(64, 4, 2), Layer(64, 3, 1)),
+    # Mnih et al. 2013, section 4.1
+    "dqn_2013": (Layer(16, 8, 4), Layer(32, 4, 2)),
+    # For frames of about 42 x 42: the first layer sees as much of the screen as that of the published networks sees
+    # of 84 x 84, and a third layer keeps the fully connected ones small.
+    "small": (Layer(16, 4, 2), Layer(32, 4, 2), Layer(32, 3, 2)),
+    # After LeCun et al. 1998, section II.B, with max pooling and ReLU
+    "lenet": (Layer(16, 5, pool=2), Layer(32, 5, pool=2)),
+}
+"""Torsos that are one layer after the other."""
+IMPALA = (16, 32, 32)
+"""Channels of the three stages of Espeholt et al. 2018, figure 3, right."""
 
 
-class Flat(nn.Module):
+class Torso(nn.Module):
+    """Maps float32 `[B, S, H, W]` or `[B, D]` to `[B, features]`."""
+
+    features: int
+    map_shape: tuple[int, int, int]
+    """Channels, height and width of the last maps, which the features are row by row. Convolutional torsos only."""
+
+
+class Flat(Torso):
     """The observation as one vector, for a multilayer perceptron or a table: `[B, ...]` to `[B, features]`."""
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -60,17 +56,156 @@ class Flat(nn.Module):
         return observation.flatten(1)
 
 
-def make_torso(name: str, shape: Sequence[int]) -> Convolutions | Flat:
-    """The torso called `name` for observations of `shape` (without the batch dimension).
+class Convolutions(Torso):
+    """The modules of `body`, flattened: `[B, S, H, W]` float32 to `[B, features]`.
+
+    Args:
+        shape: S, H, W.
+        least: side of the smallest image that the body takes. Smaller frames are padded with zeros, evenly on both
+            sides, so that every frame size works.
+        pool: side that the last maps are max-pooled to, whatever it was; None leaves them.
+    """
+
+    def __init__(self, shape: Sequence[int], body: Sequence[nn.Module], least: int, pool: int | None) -> None:
+        super().__init__()
+        _, height, width = shape
+        pad_h, pad_w = max(0, least - height), max(0, least - width)
+        self.pad = (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2)
+        padding = [nn.ZeroPad2d(self.pad)] if any(self.pad) else []
+        pooling = [nn.AdaptiveMaxPool2d(pool)] if pool is not None else []
+        self.layers = nn.Sequential(*padding, *body, *pooling, nn.Flatten())
+        self.eval()  # the zeros must not enter any running statistics
+        with torch.no_grad():
+            channels, height, width = self.layers[:-1](torch.zeros(1, *shape)).shape[1:]
+        self.train()
+        self.map_shape = channels, height, width
+        self.features = channels * height * width
+
+    def forward(self, observation: Tensor) -> Tensor:
+        features: Tensor = self.layers(observation)
+        return features
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution with W / sigma(W), sigma the largest singular value of W as a matrix `[out, in * kernel^2]`
+    (Miyato et al. 2018, equation 8 and algorithm 1).
+
+    Each pass takes one step of the power method from `u`; training keeps where it arrives. Unlike PyTorch's own
+    parametrisation, `weight` stays an ordinary parameter that initialisers may set at any time, a `u` that does not
+    fit the weights yet can not blow them up, and weights of zero give zeros.
+    """
+
+    u: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding)
+        self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.conv2d(maps, self.weight / self.sigma(), self.bias, self.stride, self.padding)
+
+    def sigma(self) -> Tensor:
+        """u^T W v, a scalar; u and v count as constants in its gradient."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            matrix = self.weight.flatten(1)
+            with torch.no_grad():
+                v = F.normalize(matrix.T @ self.u, dim=0)
+                u = F.normalize(matrix @ v, dim=0)
+                if self.training:
+                    self.u.copy_(torch.where(u.any(), u, self.u))
+            return (u @ (matrix @ v)).clamp_min(1e-12)
+
+
+def convolution(
+    normalise: str, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
+) -> list[nn.Module]:
+    """A convolution and the normalisation after it.
+
+    `none`; `batch`: Ioffe and Szegedy 2015; `layer`: each image's maps together, which is layer normalisation
+    (Ba et al. 2016) with one scale and shift for each channel, as GroupNorm with one group computes it;
+    `spectral`: of the weights.
+    """
+    if normalise == "spectral":
+        return [SpectralConv2d(inputs, outputs, kernel, stride, padding)]
+    bias = normalise != "batch"  # which would take it away again
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)]
+    if normalise == "batch":
+        layers.append(nn.BatchNorm2d(outputs))
+    if normalise == "layer":
+        layers.append(nn.GroupNorm(1, outputs))
+    return layers
+
+
+class Residual(nn.Module):
+    """x + conv(ReLU(conv(ReLU(x)))), `[B, C, H, W]` to the same (Espeholt et al. 2018, figure 3). Normalisation
+    comes after each of the two convolutions, so before the sum."""
+
+    def __init__(self, normalise: str, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReLU(),
+            *convolution(normalise, channels, channels, 3, padding=1),
+            nn.ReLU(),
+            *convolution(normalise, channels, channels, 3, padding=1),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        block: Tensor = self.block(maps)
+        return maps + block
+
+
+def plain_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
+    """The layers of a `PLAIN` torso for `inputs` channels."""
+    body: list[nn.Module] = []
+    for layer in PLAIN[config.torso]:
+        outputs = layer.channels * config.width
+        body += [*convolution(config.normalise, inputs, outputs, layer.kernel, layer.stride), nn.ReLU()]
+        if layer.pool > 1:
+            body.append(nn.MaxPool2d(layer.pool))
+        inputs = outputs
+    return body
+
+
+def impala_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
+    """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for `inputs` channels.
+
+    Spectral normalisation is of the residual blocks alone (Clark et al. 2024).
+    """
+    body: list[nn.Module] = []
+    for channels in IMPALA:
+        outputs = channels * config.width
+        entry = "none" if config.normalise == "spectral" else config.normalise
+        body += [
+            *convolution(entry, inputs, outputs, 3, padding=1),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            Residual(config.normalise, outputs),
+            Residual(config.normalise, outputs),
+        ]
+        inputs = outputs
+    return [*body, nn.ReLU()]
+
+
+def smallest_side(layers: Sequence[Layer]) -> int:
+    """Side of the smallest image that leaves one pixel after the last layer."""
+    side = 1
+    for layer in reversed(layers):
+        side = (side * layer.pool - 1) * layer.stride + layer.kernel
+    return side
+
+
+def make_torso(config: NetworkConfig, shape: Sequence[int]) -> Torso:
+    """The torso that `config` describes, for observations of `shape` (without the batch dimension).
 
     Raises:
-        ValueError: a convolutional torso for vectors, or an unknown name.
+        ValueError: a convolutional torso for vectors.
     """
-    if name in ("mlp", "tabular"):
+    if config.torso in ("mlp", "tabular"):
         return Flat(shape)
-    layers = {"dqn_2013": DQN_2013, "small": SMALL, "dqn_2015": DQN_2015}.get(name)
-    if layers is None:
-        raise ValueError(f"unknown torso {name!r}: dqn_2015, dqn_2013, small, mlp or tabular")
     if len(shape) != 3:
-        raise ValueError(f"torso {name} needs images, the observation has shape {tuple(shape)}: use mlp")
-    return Convolutions(shape, layers)
+        raise ValueError(
+            f"torso {config.torso} needs images, the observation has shape {tuple(shape)}: use mlp"
+        )
+    if config.torso == "impala":
+        return Convolutions(shape, impala_body(config, shape[0]), 1, config.pool)
+    least = smallest_side(PLAIN[config.torso])
+    return Convolutions(shape, plain_body(config, shape[0]), least, config.pool)

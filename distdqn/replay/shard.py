@@ -29,15 +29,16 @@ class ReplayShard:
         segment_steps: T, window starts in a segment.
         epoch: tells this shard's keys from those of the one it replaces, 0 to 4095.
         seed: of the draws, together with the epoch.
+        stride: transitions that a valid start stands for: 1, or the steps from one sequence to the next.
     """
 
     def __init__(
-        self, config: ReplayConfig, capacity: int, segment_steps: int, epoch: int, seed: int
+        self, config: ReplayConfig, capacity: int, segment_steps: int, epoch: int, seed: int, stride: int = 1
     ) -> None:
         if not 0 <= epoch < EPOCHS:
             raise ValueError(f"epoch={epoch}: must be from 0 to {EPOCHS - 1}")
         self._config = config
-        self._epoch = epoch
+        self._epoch, self._stride = epoch, stride
         self._ring = SegmentRing(max(1, capacity // segment_steps), segment_steps)
         self._tree = SumTree(self._ring.capacity * segment_steps)
         self._added_by = np.zeros(self._ring.capacity, np.int64)  # `added` right after each segment came
@@ -113,13 +114,18 @@ class ReplayShard:
         """Figures of now; all counters run since the shard began, `sample_age` is that of the last sample,
         exact: the valid starts added after the sampled one's segment. `nbytes` counts the segments held, the
         tree and the book-keeping, `rss` all of the process but what it shares with others."""
+        c, stride = self._counters, self._stride
         return ShardStats(
-            transitions=self._held,
+            transitions=self._held * stride,
             mass=self._tree.total,
+            added=c["added"] * stride,
+            evicted=c["evicted"] * stride,
+            sampled=c["sampled"],
             nbytes=self._ring.nbytes + self._tree.nbytes + self._added_by.nbytes,
             rss=self._resident(),
-            sample_age=self._sample_age,
-            **self._counters,
+            sample_age=self._sample_age * stride,
+            applied=c["applied"],
+            stale=c["stale"],
         )
 
     def state(self) -> State:

@@ -30,6 +30,7 @@ _DTYPES: dict[str, type | None] = {
     "last": np.bool_,
     "valid": np.bool_,
     "age": np.int32,
+    "bonus": np.float32,
     "memory": np.float32,
     "origin": np.int64,
 }
@@ -122,7 +123,8 @@ class SegmentRing:
     def windows(self, positions: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
         """The arrays of a `Batch`, copied, of the windows from `offsets` int64 `[B]` on in the segments at
         `positions` int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, the per-step fields `[B, L]`, `memory`
-        `[B, M]` of the segment's start, `origin` int64 `[B, 6]`. IndexError outside the segments held.
+        `[B, M]` of the window's start (of the latest one before it that has any),
+        `origin` int64 `[B, 6]`. IndexError outside the segments held.
         """
         positions, offsets = np.asarray(positions, np.int64), np.asarray(offsets, np.int64)
         held = (positions >= 0) & (positions < len(self)) & (offsets >= 0) & (offsets < self.segment_steps)
@@ -134,7 +136,12 @@ class SegmentRing:
         batch = {"frames": gathered.reshape(len(positions), depth, *frames.shape[2:])}
         for name in _STEP_FIELDS:
             batch[name] = window_view(self._arrays[name], self.window)[positions * steps + offsets]
-        batch["memory"] = self._arrays["memory"][positions]
+        bonus, memory = self._arrays["bonus"], self._arrays["memory"]
+        if bonus.shape[1]:
+            batch["bonus"] = window_view(bonus, self.window)[positions * steps + offsets]
+        else:
+            batch["bonus"] = np.zeros((len(positions), 0), np.float32)
+        batch["memory"] = memory[positions, offsets * memory.shape[1] // self.segment_steps]
         batch["origin"] = np.column_stack((self._arrays["origin"][positions], offsets))
         return batch
 
@@ -191,3 +198,8 @@ class SegmentRing:
         for name in _STEP_FIELDS:
             if incoming[name].shape[1:] != (steps,):
                 raise ValueError(f"{name} has shape {incoming[name].shape}, must be {(number, steps)}")
+        bonus, memory = incoming["bonus"], incoming["memory"]
+        if bonus.shape[1:] not in ((steps,), (0,)):
+            raise ValueError(f"bonus has shape {bonus.shape}, must be {(number, steps)} or {(number, 0)}")
+        if memory.ndim != 3 or not memory.shape[1] or starts % memory.shape[1]:
+            raise ValueError(f"memory has shape {memory.shape}, must be (K, G, M) with G a divisor of T = {starts}")

@@ -33,6 +33,8 @@ class Learning:
         self.rng = np.random.default_rng([system.config.seed, system.roster.session])
         self._draws = 0
         self._published = 0
+        self._positions = system.config.agent.sequence.length
+        """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
         system.starts("learner", lambda _: self.start_learner(keeper.newest()))
         system.on("sample", self._did_sample, self._lost_sample)
         system.on("update", self._did_update, self._lost_update)
@@ -60,7 +62,9 @@ class Learning:
             if (limit := s.config.budget.updates) is not None:
                 asked = self._draws * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
-            if updates < 1 or s.progress.mass <= 0 or s.limiter.room_to_sample() < updates * c.batch_size:
+            if updates < 1 or s.progress.mass <= 0 or s.limiter.room_to_sample() < (
+                updates * c.batch_size * self._positions
+            ):
                 return
             self._draw(updates)
             if s.lockstep:
@@ -73,8 +77,8 @@ class Learning:
         shares = np.array([s.progress.mass_of(i) for i in range(replay.shards)]) / s.progress.mass
         counts = self.rng.multinomial(size, shares, size=updates)
         beta = beta_at(s.progress.fraction, replay.beta, replay.beta_final)
-        s.limiter.reserve_sample(updates * size)
-        draw = Draw(updates * size)
+        draw = Draw(updates * size * self._positions)
+        s.limiter.reserve_sample(draw.samples)
         self._draws += 1
         for i in (int(i) for i in np.nonzero(counts.sum(0))[0]):
             draw.waiting += 1

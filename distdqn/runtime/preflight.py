@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distdqn import checkpoint
+from distdqn.agent_config import CONVOLUTIONAL
 from distdqn.config import ConfigError, RunConfig
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.types import EnvSpec
@@ -20,34 +21,44 @@ DISK_NEEDED = GIB // 2
 
 def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
     """Replay memory that one transition takes, its priority included."""
-    steps, window = config.actors.rollout_steps, config.agent.n_step
+    steps, window = config.actors.rollout_steps, config.agent.window
     frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
     frames = (spec.stack - 1 + steps + window) * frame
-    per_step = (8 + 4 + 1 + 1 + 4) * (steps + window)
+    per_step = (8 + 4 + 1 + 1 + 4 + 4 * (config.agent.bonus.kind != "none")) * (steps + window)
     leaves = 1
     while leaves < config.replay.capacity // config.replay.shards:
         leaves *= 2
     tree = 2 * leaves * 8 * config.replay.shards / config.replay.capacity
-    return (frames + per_step + steps) / steps + tree
+    memory = 4 * state_size(config) / config.agent.sequence.stride
+    return (frames + per_step + steps) / steps + tree + memory
+
+
+def state_size(config: RunConfig) -> int:
+    """M, the numbers of a slot's recurrent state."""
+    n, contexts = config.agent.network, config.agent.contexts
+    tokens = n.memory_layers * (n.memory_steps - 1) * n.memory_size + 1
+    own = {"none": 0, "rnn": n.memory_size, "gru": n.memory_size, "lstm": 2 * n.memory_size, "transformer": tokens}
+    return own[n.memory] + 2 * n.previous + (contexts > 1)
 
 
 def batch_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Size of what one call of the learner is fed."""
     frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    return config.learner.batch_size * config.learner.updates_per_call * (spec.stack + config.agent.n_step) * frame
+    return config.learner.batch_size * config.learner.updates_per_call * (spec.stack + config.agent.window) * frame
 
 
 def rollout_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Size of one rollout of all actors together."""
     frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    return config.slots * (config.actors.rollout_steps + config.agent.n_step + spec.stack) * frame
+    return config.slots * (config.actors.rollout_steps + config.agent.window + spec.stack) * frame
 
 
 def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:
-    """Shared memory for everything that can be on its way at once, three times over."""
+    """Shared memory for everything that can be on its way at once, six times over: Ray frees what nobody holds any
+    more with a delay, and starts to write objects to disk when the store is four fifths full."""
     batches = (config.learner.in_flight + 2) * batch_bytes(config, spec)
     rollouts = (config.actors.in_flight + 1) * rollout_bytes(config, spec)
-    return max(256 * 1024**2, 3 * (batches + rollouts))
+    return max(256 * 1024**2, 6 * (batches + rollouts))
 
 
 def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> None:
@@ -57,7 +68,7 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         ConfigError: one line that names the key and what would fit.
     """
     machine = machine or inspect()
-    if config.agent.network.torso in ("dqn_2013", "dqn_2015", "small") and not spec.pixels:
+    if config.agent.network.torso in CONVOLUTIONAL and not spec.pixels:
         raise ConfigError(f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
                           f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp")  # fmt: skip
     if config.learner.device.startswith("cuda") and config.engine.address is None:
@@ -65,6 +76,13 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         if index >= machine.gpus:
             raise ConfigError(f"learner.device={config.learner.device}: no such CUDA device here, there are "
                               f"{machine.gpus}; use cpu or auto")  # fmt: skip
+    if config.agent.autoencoder and not spec.pixels:
+        raise ConfigError(f"agent.autoencoder={config.agent.autoencoder}: needs images, but {spec.name} gives vectors")
+    pretrained = config.agent.network.pretrained
+    if pretrained and not Path(pretrained).is_file():
+        raise ConfigError(f"agent.network.pretrained={pretrained}: no such file; `distdqn pretrain` writes one")
+    if config.learner.augment != "none" and not spec.pixels:
+        raise ConfigError(f"learner.augment={config.learner.augment}: needs images, but {spec.name} gives vectors")
     if config.agent.network.torso == "tabular" and spec.pixels:
         raise ConfigError(f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
                           "use dqn_2015, dqn_2013 or mlp")  # fmt: skip

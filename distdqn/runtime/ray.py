@@ -73,7 +73,7 @@ class RayEngine:
         if needs.spread:
             options["scheduling_strategy"] = "SPREAD"
         handle = Handle(name, life)
-        self._actors[name] = (handle, ray.remote(_process(build)).options(**options).remote(*args))
+        self._actors[name] = (handle, ray.remote(_process(build, needs.yields)).options(**options).remote(*args))
         return handle
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -130,12 +130,21 @@ def _line(error: BaseException) -> str:
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
 
 
-def _process(build: Callable[..., Any]) -> type:
-    """The class `build` with a method that tells its process id."""
+YIELDING = 10
+"""Niceness of a process that lets others go first."""
+
+
+def _process(build: Callable[..., Any], yields: bool) -> type:
+    """The class `build` with a method that tells its process id, in a process of a lower priority if it `yields`."""
     if not isinstance(build, type):
         raise TypeError("a Ray component is made by its class")
 
     def process_id(self: Any) -> int:
         return os.getpid()
 
-    return type(build.__name__, (build,), {"process_id": process_id})
+    def begin(self: Any, *args: Any) -> None:
+        if yields:
+            os.nice(YIELDING)
+        build.__init__(self, *args)  # type: ignore[misc]
+
+    return type(build.__name__, (build,), {"process_id": process_id, "__init__": begin})

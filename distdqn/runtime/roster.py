@@ -39,10 +39,13 @@ class Roster:
         return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
     def actor(self, index: int) -> Handle:
-        """Starts actor `index`, on its own place on the epsilon ladder."""
+        """Starts actor `index`, on its own place on the epsilon ladder. It leaves the core to the learner where they
+        share one: a learner on several threads waits for the slowest of them at every layer, while a rollout that
+        takes a little longer keeps nobody waiting.
+        """
         c = self.config
         return self.engine.start(
-            f"actor-{index}", Needs(c.actors.threads, spread=True), Actor,
+            f"actor-{index}", Needs(c.actors.threads, spread=True, yields=True), Actor,
             c.env, c.agent, c.actors, index, self._seed("actor", index), self.run_id,
         )  # fmt: skip
 
@@ -54,6 +57,7 @@ class Roster:
         return self.engine.start(
             f"shard-{index}", Needs(spread=True), ReplayShard,
             c, c.capacity // c.shards, self.config.actors.rollout_steps, epoch, self._seed("shard", index),
+            self.config.agent.sequence.stride,
         )  # fmt: skip
 
     def learner(self) -> Handle:
@@ -66,7 +70,7 @@ class Roster:
     def evaluator(self) -> Handle:
         """Starts the evaluator."""
         c = self.config
-        return self.engine.start("evaluator", Needs(c.evaluation.threads), Evaluator,
+        return self.engine.start("evaluator", Needs(c.evaluation.threads, yields=True), Evaluator,
                                  c.env, c.agent, c.evaluation, self._seed("evaluator", 0))  # fmt: skip
 
     @staticmethod

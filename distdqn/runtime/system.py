@@ -55,7 +55,7 @@ class System:
             learner.samples_per_insert,
             config.replay.min_size,
             self.rollout_size,
-            learner.batch_size * learner.updates_per_call,
+            learner.batch_size * learner.updates_per_call * config.agent.sequence.length,
             insert_depth=actors.count * self.rollouts_ahead,
             sample_depth=self.draws_ahead,
         )

@@ -3,12 +3,13 @@ from the episodes alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from distdqn.types import EnvSpec, EnvStep
 
@@ -127,6 +128,15 @@ class StoryEnv:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Threads make networks this small twenty times slower where other work is going on."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 Tell = Callable[..., StoryEnv]

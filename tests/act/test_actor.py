@@ -107,7 +107,7 @@ def test_initial_priorities_are_naive_td_errors(
     def q(k: int, observation: np.ndarray) -> np.ndarray:
         """By the network that acted at step k."""
         with torch.no_grad():
-            return networks[k // 8](torch.from_numpy(observation[None]))[0][0].numpy()
+            return networks[k // 8](torch.from_numpy(observation[None]))[0].q[0].numpy()
 
     compared = 0
     for version in range(6):
@@ -163,7 +163,7 @@ def test_greedy_actions_are_the_networks(tell: Tell, monkeypatch: pytest.MonkeyP
         for slot in range(3):
             observation = env.story.observation(*env.story.place(slot, k))
             with torch.no_grad():
-                q = network(torch.from_numpy(observation[None]))[0][0]
+                q = network(torch.from_numpy(observation[None]))[0].q[0]
             assert q[actions[slot]] > q.max() - 1e-4
             chosen.add(int(actions[slot]))
     assert len(chosen) > 1
@@ -200,7 +200,8 @@ def test_a_segment_has_the_shapes_that_types_promise() -> None:
         "last": ((2, steps), "bool"),
         "valid": ((2, 25), "bool"),
         "age": ((2, steps), "int32"),
-        "memory": ((2, 0), "float32"),
+        "bonus": ((2, 0), "float32"),
+        "memory": ((2, 1, 0), "float32"),
         "priority": ((2, 25), "float32"),
         "origin": ((2, 5), "int64"),
     }

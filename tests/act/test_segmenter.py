@@ -45,6 +45,28 @@ def test_vectors_have_no_stack() -> None:
     np.testing.assert_array_equal(segmenter.observe(frame), frame)
 
 
+def test_states_bonuses_and_what_comes_next() -> None:
+    initial = np.array([[0.0, 5.0], [0.0, 6.0]], np.float32)
+    segmenter = Segmenter(PIXELS, 2, 3, 2, initial)
+    for k in (1, 2, 3, 4, 5):
+        if segmenter.full:
+            assert segmenter.steps().memory[:, 0].tolist() == [[0, 5], [0, 5], [1, 10], [2, 20], [3, 30]]
+            assert segmenter.steps().bonus[:, 1].tolist() == [0, 0, 0.5, 1.0, 1.5]
+            segmenter.roll()
+        stacks = segmenter.observe(np.full((2, 1, 1), k, np.uint8)).copy()
+        whole, state = np.full(2, k), np.array([[k, 10 * k]] * 2, np.float32)
+        segmenter.before(whole, np.full((2, 2), k), whole, np.zeros(2, bool), state)
+        ahead = segmenter.ahead(np.full((2, 1, 1), k + 1, np.uint8))
+        assert ahead[:, 0, 0, 0].tolist() == [*stacks[1:, 0, 0, 0].tolist(), k + 1]
+        segmenter.after(whole, np.zeros(2, bool), np.zeros(2, bool), np.full(2, 0.5 * k))
+    segmenter.observe(np.zeros((2, 1, 1), np.uint8))
+    segmenter.after(np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
+    assert segmenter.steps().memory[:4, 1].tolist() == [[2, 20], [3, 30], [4, 40], [5, 50]]
+    assert segmenter.steps().bonus[:, 0].tolist() == [1.0, 1.5, 2.0, 2.5, 0.0]
+    frame = np.zeros((2, 3), np.float32)
+    assert Segmenter(EnvSpec("vector", (3,), "float32", 1, 2), 2, 2, 1).ahead(frame) is frame
+
+
 @pytest.mark.parametrize(("steps", "window"), [(3, 4), (3, 0)])
 def test_a_window_must_fit(steps: int, window: int) -> None:
     with pytest.raises(ValueError, match="does not fit"):

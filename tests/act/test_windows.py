@@ -97,9 +97,11 @@ def segments_of_the_segmenter(case: Case, env: Any) -> Iterator[Segment]:
         first = rollout * case.starts - case.horizon
         yield Segment(
             **{n: np.moveaxis(getattr(s, n), 1, 0).copy()
-               for n in ("frames", "action", "reward", "terminated", "last", "age")},
+               for n in ("frames", "action", "reward", "terminated", "last")},
+            age=np.where(s.real, s.age, -1).astype(np.int32).T.copy(),
             valid=s.real[: case.starts].T.copy(),
-            memory=np.zeros((case.slots, 0), np.float32),
+            bonus=np.zeros((case.slots, 0), np.float32),
+            memory=np.zeros((case.slots, 1, 0), np.float32),
             priority=np.ones((case.slots, case.starts), np.float32),
             origin=np.array([[RUN, 0, slot, first, rollout] for slot in range(case.slots)], np.int64),
         )  # fmt: skip

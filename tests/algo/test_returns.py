@@ -89,6 +89,30 @@ def test_equals_a_loop(windows: list[list[Step]], gamma: float) -> None:
         assert got.steps[row].item() == count
 
 
+def test_n_cuts_the_window() -> None:
+    steps = ((1.0, False, False), (2.0, False, False), (200.0, True, True))
+    reward, terminated, last = (torch.tensor(field) for field in zip(*steps, strict=True))
+    target = n_step(reward, terminated, last, 0.9, n=2)
+    assert target.returns.item() == pytest.approx(1 + 0.9 * 2)
+    assert target.discount.item() == pytest.approx(0.9**2)
+    assert target.steps.item() == 2
+    assert n_step(reward, terminated, last, 0.9, n=3) == n_step(reward, terminated, last, 0.9)
+    for n in (0, 4):
+        with pytest.raises(ValueError, match=f"n={n}: the window has steps 1 to 3"):
+            n_step(reward, terminated, last, 0.9, n=n)
+
+
+def test_each_row_may_have_its_own_discount() -> None:
+    reward = torch.tensor([[1.0, 2.0, 4.0]] * 3)
+    terminated = torch.tensor([[False] * 3, [False] * 3, [False, True, False]])
+    got = n_step(reward, terminated, terminated, torch.tensor([0.9, 0.0, 0.5]))
+    torch.testing.assert_close(got.returns, torch.tensor([1 + 0.9 * 2 + 0.9**2 * 4, 1, 1 + 0.5 * 2]))
+    torch.testing.assert_close(got.discount, torch.tensor([0.9**3, 0, 0]))
+    for a, b in zip(n_step(reward, terminated, terminated, torch.tensor(0.9)),
+                    n_step(reward, terminated, terminated, 0.9), strict=True):  # fmt: skip
+        torch.testing.assert_close(a, b)
+
+
 def test_leading_dimensions_are_free() -> None:
     rng = np.random.default_rng(0)
     reward = torch.from_numpy(rng.standard_normal((4, 5, 3), np.float32))

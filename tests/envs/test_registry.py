@@ -9,7 +9,7 @@ import pytest
 from distdqn.config import ConfigError, EnvConfig
 from distdqn.envs.registry import check_env, make_env, make_rendered_env
 
-KINDS = ("atari", "gym", "gridworld", "catch")
+KINDS = ("atari", "gym", "gridworld", "catch", "recall", "chain")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,12 +62,15 @@ def test_keys_of_other_kinds_are_ignored():
     assert check_env(EnvConfig(kind="catch", game="pnog", id="nope")).name == "catch"
     assert check_env(EnvConfig(kind="gym", game="pnog", size=7)).name == "gym/CartPole-v1"
     assert check_env(EnvConfig(kind="gridworld", id="nope", size=3)).frame_shape == (9,)
+    assert check_env(EnvConfig(kind="recall", size=3, length=7)).name == "recall/7"
+    assert check_env(EnvConfig(kind="chain", game="pnog", length=7)).frame_shape == (7,)
 
 
 def test_the_emulator_prints_nothing_and_numpy_kinds_do_not_load_it():
     code = (
         "import sys; from distdqn.config import EnvConfig; from distdqn.envs.registry import *\n"
-        "check_env(EnvConfig(kind='catch')); check_env(EnvConfig(kind='gridworld'))\n"
+        "for kind in ('catch', 'gridworld', 'recall', 'chain'):\n"
+        "    make_env(EnvConfig(kind=kind, flicker=0.5), 1, 1, 0)\n"
         "assert 'gymnasium' not in sys.modules and 'ale_py' not in sys.modules\n"
         "check_env(EnvConfig()); env = make_rendered_env(EnvConfig(), 1); env.reset(); env.close()\n"
     )

@@ -6,20 +6,30 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from distdqn.types import Batch, EnvSpec
 
 Make = Callable[..., Batch]
+torch.set_num_threads(1)  # networks as small as these only lose time with more
 
 
 def _make_batch(
-    spec: EnvSpec, sizes: Sequence[int] = (8,), *, steps: int = 3, seed: int = 0, version: int = 0
+    spec: EnvSpec,
+    sizes: Sequence[int] = (8,),
+    *,
+    steps: int = 3,
+    seed: int = 0,
+    version: int = 0,
+    memory: int = 0,
+    bonus: bool = False,
 ) -> Batch:
     """Windows with every kind of end; keys are 1000 * seed + row."""
     rng, rows = np.random.default_rng(seed), sum(sizes)
     count = spec.stack - 1 + steps + 1
     shape = (rows, count, *spec.frame_shape)
     last = rng.random((rows, steps)) < 0.15
+    extra = np.random.default_rng(seed + 1_000_000)
     return Batch(
         frames=rng.integers(0, 256, shape, np.uint8)
         if spec.pixels
@@ -29,7 +39,8 @@ def _make_batch(
         terminated=(last & (rng.random((rows, steps)) < 0.5)) | (rng.random((rows, steps)) < 0.1),
         last=last,
         age=(rng.integers(0, 5, (rows, 1)) + np.arange(steps)).astype(np.int32),
-        memory=np.zeros((rows, 0), np.float32),
+        bonus=extra.random((rows, steps if bonus else 0), np.float32),
+        memory=extra.standard_normal((rows, memory), np.float32),
         importance=rng.uniform(0.2, 3, rows).astype(np.float32),
         key=1000 * seed + np.arange(rows),
         origin=np.column_stack((np.full((rows, 4), seed), np.full(rows, version), np.arange(rows))).astype(

@@ -1,4 +1,4 @@
-"""The learner: gradient steps, targets, priorities, bad batches, state."""
+"""The learner: gradient steps, targets, priorities, bad batches."""
 
 from __future__ import annotations
 
@@ -10,41 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
-from distdqn.learn.learner import Learner, pick_device
-from distdqn.nets.qnetwork import QNetwork
-from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats, take
+from distdqn.config import NetworkConfig
+from distdqn.learn.learner import pick_device
+from distdqn.types import Batch, EnvSpec, take
+from tests.learn.helpers import MLP, PIXELS, TABLE, VECTOR, assert_same, differ, make_learner, update
 
 Make = Callable[..., Batch]
-VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
-PIXELS = EnvSpec("pixels", (10, 5), "uint8", 2, 4)
 STATES = EnvSpec("states", (4,), "float32", 1, 3)
-MLP = NetworkConfig(torso="mlp", hidden=(16,), dueling=True)
-TABLE = NetworkConfig(torso="tabular", hidden=(), initialise="zeros")
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-def make_learner(
-    spec: EnvSpec = VECTOR, network: NetworkConfig = MLP, *, seed: int = 0, agent: dict[str, Any] | None = None,
-    **config: Any,
-) -> Learner:  # fmt: skip
-    settings: dict[str, Any] = {"device": "cpu", "compile": "off", "bf16": "off", "step_size": 0.01, **config}
-    return Learner(AgentConfig(network=network, **(agent or {})), LearnerConfig(**settings), spec, seed)
-
-
-def update(learner: Learner, *parts: Batch, progress: float = 0.0) -> tuple[list[Priorities], UpdateStats]:
-    *priorities, stats = learner.update(progress, *parts)
-    return priorities, stats
-
-
-def assert_same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> None:
-    assert one.keys() == two.keys()
-    for name, array in one.items():
-        np.testing.assert_array_equal(array, two[name], err_msg=name)
-
-
-def differ(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
-    return any((array != two[name]).any() for name, array in one.items())
 
 
 def table_batch(rows: list[tuple[int, int, float, int, bool]], weights: list[float] | None = None) -> Batch:
@@ -58,6 +30,7 @@ def table_batch(rows: list[tuple[int, int, float, int, bool]], weights: list[flo
         terminated=terminal[:, None].astype(bool),
         last=terminal[:, None].astype(bool),
         age=np.zeros((count, 1), np.int32),
+        bonus=np.zeros((count, 0), np.float32),
         memory=np.zeros((count, 0), np.float32),
         importance=np.array(weights or [1.0] * count, np.float32),
         key=np.arange(count) + 50,
@@ -69,7 +42,7 @@ def table_batch(rows: list[tuple[int, int, float, int, bool]], weights: list[flo
 def test_one_step_on_a_table_by_hand() -> None:
     learner = make_learner(
         STATES, TABLE, optimiser="sgd", step_size=0.5, max_grad_norm=None, target_period=100,
-        agent={"discount": 0.9, "bootstrap": "max", "loss": "squared", "reward": "none"},
+        agent={"n_step": 1, "discount": 0.9, "bootstrap": "max", "loss": "squared", "reward": "none"},
     )  # fmt: skip
     table = np.arange(12, dtype=np.float32).reshape(3, 4) / 10  # Q(s, a) = table[a, s]
     (name,) = learner.online.arrays()
@@ -103,10 +76,10 @@ def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> 
     rewards = np.linspace(-2, 3, 12).reshape(4, 3)
     rows = [(s, a, float(rewards[s, a]), (s + 1) % 4, True) for s in range(4) for a in range(3)]
     learner = make_learner(STATES, network, optimiser="adam", adam_epsilon=1e-8, step_size=0.02, target_period=5,
-                           agent={"reward": "none"})  # fmt: skip
+                           agent={"n_step": 1, "reward": "none"})  # fmt: skip
     for _ in range(600):
         (_, stats) = update(learner, table_batch(rows))
-    q = learner.online(torch.eye(4))[0].detach().numpy()
+    q = learner.online(torch.eye(4))[0].q.detach().numpy()
     np.testing.assert_allclose(q, rewards, atol=0.05)
     assert stats.td_abs < 0.05
 
@@ -115,10 +88,10 @@ def test_a_chain_is_learned_through_the_target() -> None:
     """0 -> 1 -> 2 -> end with reward 1 at the end and discount 0.5: values 0.25, 0.5, 1."""
     rows = [(0, 0, 0.0, 1, False), (1, 0, 0.0, 2, False), (2, 0, 1.0, 3, True)]
     learner = make_learner(STATES, TABLE, optimiser="sgd", step_size=1.0, target_period=10,
-                           agent={"discount": 0.5})  # fmt: skip
+                           agent={"n_step": 1, "discount": 0.5})  # fmt: skip
     for _ in range(400):
         update(learner, table_batch(rows))
-    q = learner.online(torch.eye(4))[0].detach().numpy()
+    q = learner.online(torch.eye(4))[0].q.detach().numpy()
     np.testing.assert_allclose(q[:, 0], [0.25, 0.5, 1, 0], atol=1e-3)
     assert not q[:, 1:].any()
 
@@ -243,59 +216,6 @@ def test_an_abort_is_not_undone_by_a_good_minibatch_of_the_same_call(make_batch:
     assert (stats.skipped, stats.updates, stats.aborted) == (2, 1, False)
 
 
-OPTIMISERS: list[dict[str, Any]] = [
-    {"optimiser": "adam"}, {"optimiser": "rmsprop"}, {"optimiser": "sgd", "momentum": 0.9}, {"optimiser": "sgd"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
-def test_goes_on_from_a_state_bit_for_bit(make_batch: Make, spec: EnvSpec, optimiser: dict[str, Any]) -> None:
-    network = replace(MLP, contrast=2.0)
-    settings: dict[str, Any] = {**optimiser, "target_period": 4, "schedule": "inverse", "schedule_decay": 0.1}
-    batches = [make_batch(spec, (4, 4), seed=k) for k in range(6)]
-
-    def go_on(learner: Learner) -> list[UpdateStats]:
-        return [replace(update(learner, b)[1], seconds=0) for b in batches[3:]]
-
-    learner = make_learner(spec, network, seed=1, **settings)
-    for batch in batches[:3]:
-        update(learner, batch)
-    state = learner.state()
-    expected = go_on(learner)
-    other = make_learner(spec, network, seed=2, **settings)
-    update(other, batches[5])
-    other.restore(state)
-    assert other.weights().version == 6
-    assert_same(other.weights().arrays, state["online"])
-    assert go_on(other) == expected
-    assert_same(other.weights().arrays, learner.weights().arrays)
-    assert_same(other.target.arrays(), learner.target.arrays())
-    fresh = make_learner(spec, network, seed=2, **settings)
-    assert go_on(fresh) != expected
-
-
-def test_a_state_is_a_copy(make_batch: Make) -> None:
-    learner = make_learner()
-    update(learner, make_batch(VECTOR))
-    state, weights = learner.state(), learner.weights()
-    kept = {n: a.copy() for n, a in state["online"].items()}
-    moments = state["optimiser"]["0"]["exp_avg"].copy()
-    update(learner, make_batch(VECTOR, seed=1))
-    assert_same(state["online"], kept)
-    assert_same(weights.arrays, kept)
-    np.testing.assert_array_equal(state["optimiser"]["0"]["exp_avg"], moments)
-    assert differ(learner.weights().arrays, kept)
-
-
-@pytest.mark.parametrize("network", [replace(MLP, hidden=(17,)), replace(MLP, dueling=False), TABLE])
-def test_the_state_of_another_network_is_refused(make_batch: Make, network: NetworkConfig) -> None:
-    learner, other = make_learner(), make_learner(network=network)
-    update(learner, make_batch(VECTOR))
-    with pytest.raises(ValueError, match="another network"):
-        other.restore(learner.state())
-
-
 @pytest.mark.parametrize(
     ("schedule", "progress", "factor"),
     [
@@ -391,37 +311,3 @@ def test_devices() -> None:
     if not there:
         with pytest.raises(ValueError, match=r"learner\.device=cuda:1"):
             pick_device("cuda:1")
-
-
-@CUDA
-@pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimiser: dict[str, Any]) -> None:
-    network = NetworkConfig(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), dueling=True)
-    cpu, cuda = (make_learner(spec, network, device=d, **optimiser) for d in ("cpu", "cuda"))
-    assert_same(cpu.weights().arrays, cuda.weights().arrays)
-    for k in range(2):
-        parts = [make_batch(spec, (8, 3, 8), seed=10 * k + i) for i in range(2)]
-        one, stats = update(cpu, *parts)
-        two, cuda_stats = update(cuda, *parts)
-        assert cuda_stats.loss == pytest.approx(stats.loss, rel=1e-2)
-        for a, b in zip(one, two, strict=True):
-            np.testing.assert_array_equal(a.key, b.key)
-            np.testing.assert_allclose(b.priority, a.priority, rtol=2e-2, atol=2e-2)
-    for name, array in cpu.weights().arrays.items():
-        np.testing.assert_allclose(cuda.weights().arrays[name], array, atol=5e-3, err_msg=name)
-    state = cuda.state()
-    cpu.restore(state)  # a state moves from one device to another
-    cuda.restore(state)
-    update(cpu, parts[0])
-    update(cuda, parts[0])
-    for name, array in cpu.weights().arrays.items():
-        np.testing.assert_allclose(cuda.weights().arrays[name], array, atol=5e-3, err_msg=name)
-
-
-@CUDA
-def test_cuda_takes_bfloat16_for_pixels() -> None:
-    auto = make_learner(PIXELS, device="cuda", bf16="auto")
-    assert auto.online.bf16
-    assert not make_learner(VECTOR, device="cuda", bf16="auto").online.bf16
-    assert isinstance(auto.online, QNetwork)

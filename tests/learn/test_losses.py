@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from distdqn.config import AgentConfig, NetworkConfig
-from distdqn.learn.losses import make_loss, observations
-from distdqn.learn.minibatch import Minibatch, ToDevice, split
+from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
+from distdqn.learn.losses import Horizon, Lost, make_loss, observations
+from distdqn.learn.minibatch import Minibatch
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
+from tests.learn.helpers import tensors
 
 Make = Callable[..., Batch]
 PIXELS = EnvSpec("pixels", (3, 2), "uint8", 3, 4)
@@ -22,14 +23,14 @@ VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
 NETWORK = NetworkConfig(torso="mlp", hidden=(8,), dueling=True)
 
 
-def tensors(batch: Batch) -> Minibatch:
-    (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
-    return minibatch
-
-
 def networks(spec: EnvSpec) -> tuple[QNetwork, QNetwork]:
     torch.manual_seed(3)
     return QNetwork(NETWORK, spec), QNetwork(NETWORK, spec).requires_grad_(False)
+
+
+def lost(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetwork, batch: Minibatch) -> Lost:
+    loss = make_loss(config, LearnerConfig(), spec.stack, online, target)
+    return loss(batch, Horizon(batch.action.shape[1], config.discount), torch.Generator())
 
 
 def test_observations_by_hand() -> None:
@@ -43,6 +44,7 @@ def test_observations_by_hand() -> None:
         terminated=torch.zeros(rows, 2, dtype=torch.bool),
         last=torch.zeros(rows, 2, dtype=torch.bool),
         age=torch.tensor([[0, 1], [6, 0], [500, 501]], dtype=torch.int32),
+        bonus=torch.zeros(rows, 0),
         memory=torch.zeros(rows, 0),
         importance=torch.ones(rows),
     )
@@ -60,7 +62,7 @@ def test_equals_a_loop(make_batch: Make, spec: EnvSpec, bootstrap: str, loss_nam
     batch = make_batch(spec, (20,), steps=3, seed=4)
     online, target = networks(spec)
     config = AgentConfig(network=NETWORK, bootstrap=bootstrap, loss=loss_name, reward=reward, discount=0.8)
-    loss, td_abs, q = make_loss(config, spec.stack, online, target)(tensors(batch))
+    loss, td_abs, q = lost(config, spec, online, target, tensors(batch))
 
     def values(network: QNetwork, row: int, at: int) -> np.ndarray:
         frames = batch.frames[row, at : at + spec.stack].copy()
@@ -70,7 +72,7 @@ def test_equals_a_loop(make_batch: Make, spec: EnvSpec, bootstrap: str, loss_nam
         else:
             frames = frames[0]
         with torch.no_grad():
-            return network(torch.from_numpy(frames[None]))[0][0].numpy()
+            return network(torch.from_numpy(frames[None]))[0].q[0].numpy()
 
     losses = []
     for row in range(20):
@@ -105,7 +107,7 @@ def test_gradients_flow_into_the_first_observation_of_the_online_network_only(ma
     batch = replace(batch, last=np.zeros_like(batch.last), terminated=np.zeros_like(batch.last))
     minibatch = tensors(batch)
     minibatch.frames.requires_grad_()
-    loss, td_abs, q = make_loss(config, 1, online, target)(minibatch)
+    loss, td_abs, q = lost(config, VECTOR, online, target, minibatch)
     loss.backward()
     assert minibatch.frames.grad is not None
     assert minibatch.frames.grad[:, 0].any()
@@ -123,6 +125,6 @@ def test_each_setting_is_used(make_batch: Make, change: dict[str, Any]) -> None:
     online, target = networks(PIXELS)
     default = AgentConfig(network=NETWORK)
     one, two = (
-        make_loss(c, 3, online, target)(batch)[0].item() for c in (default, replace(default, **change))
+        lost(c, PIXELS, online, target, batch).loss.item() for c in (default, replace(default, **change))
     )
     assert one != two

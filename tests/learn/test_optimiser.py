@@ -107,9 +107,42 @@ def test_names_and_settings() -> None:
     assert make(optimiser="sgd", momentum=0.9).defaults["momentum"] == 0.9
 
 
+def test_plain_rmsprop_by_hand() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    config = LearnerConfig(optimiser="rmsprop", rmsprop_centred=False, step_size=0.5, rmsprop_decay=0.75,
+                           rmsprop_epsilon=0.01, momentum=0.5)  # fmt: skip
+    optimiser = make_optimiser(config, [parameter])
+    for g in (2.0, -3.0):
+        parameter.grad = torch.tensor([g])
+        optimiser.step()
+    # E[g^2], epsilon outside the root
+    first, second = 0.25 * 2**2, 0.75 * 0.25 * 2**2 + 0.25 * 3**2
+    one = 2 / (math.sqrt(first) + 0.01)
+    two = 0.5 * one - 3 / (math.sqrt(second) + 0.01)
+    assert parameter.item() == pytest.approx(1 - 0.5 * one - 0.5 * two)
+
+
+def test_adamw_by_hand() -> None:
+    """Adam's first step is the step size whatever the gradient; decay multiplies weights alone by 1 - lr decay."""
+    network = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    config = LearnerConfig(optimiser="adamw", step_size=0.1, weight_decay=0.25, adam_epsilon=1e-8)
+    optimiser = make_optimiser(config, network.parameters())
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for p in network.parameters():
+        p.grad = torch.full_like(p, 7.0)
+    optimiser.step()
+    for name, p in network.named_parameters():
+        kept = 1 - 0.1 * 0.25 if name == "0.weight" else 1
+        torch.testing.assert_close(p.detach(), kept * before[name] - 0.1)
+
+
 KINDS: list[dict[str, Any]] = [
     {"optimiser": "adam"}, {"optimiser": "rmsprop"}, {"optimiser": "sgd"}, {"optimiser": "sgd", "momentum": 0.9},
+    {"optimiser": "adamw", "weight_decay": 0.1}, {"optimiser": "rmsprop", "rmsprop_centred": False},
+    {"optimiser": "rmsprop", "rmsprop_centred": False, "momentum": 0.9},
 ]  # fmt: skip
+MOMENTS = ("adam", "centred", "none", "momentum", "adamw", "squares", "squares and momentum")
+"""What each of `KINDS` remembers."""
 
 
 def stepped(kind: dict[str, Any], width: int = 3, steps: int = 2) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -145,19 +178,21 @@ def test_moments_of_another_network_are_refused(kind: dict[str, Any]) -> None:
         restore_optimiser(stepped(kind, width=4)[1], state)
 
 
-@pytest.mark.parametrize("ours", range(4))
-@pytest.mark.parametrize("theirs", [0, 1, 3])
+@pytest.mark.parametrize("ours", range(len(KINDS)))
+@pytest.mark.parametrize("theirs", [0, 1, 3, 4, 5, 6])
 def test_moments_of_another_optimiser_are_refused(ours: int, theirs: int) -> None:
     state = optimiser_state(stepped(KINDS[theirs])[1])
     optimiser = stepped(KINDS[ours], steps=0)[1]
-    if ours == theirs:
+    if MOMENTS[ours] == MOMENTS[theirs]:
         restore_optimiser(optimiser, state)
     else:
-        with pytest.raises(ValueError, match="another optimiser"):
+        # Adam and AdamW remember the same, but of the parameters in another order
+        kind = "network" if {MOMENTS[ours], MOMENTS[theirs]} == {"adam", "adamw"} else "optimiser"
+        with pytest.raises(ValueError, match=f"another {kind}"):
             restore_optimiser(optimiser, state)
 
 
-@pytest.mark.parametrize("ours", range(4))
+@pytest.mark.parametrize("ours", range(len(KINDS)))
 def test_before_the_first_step_there_are_no_moments(ours: int) -> None:
     assert optimiser_state(stepped(KINDS[2])[1]) == {}
     restore_optimiser(stepped(KINDS[ours], steps=0)[1], {})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distdqn.nets.initialise import initialise
+from distdqn.nets.torso import SpectralConv2d
 
 FAN_IN, FAN_OUT = 300, 200
 
@@ -26,12 +27,14 @@ def std(weight: Tensor) -> float:
     return float(weight.detach().std())
 
 
-def test_torch_leaves_the_default() -> None:
+def test_fan_in_is_uniform_by_fan_in_and_pytorchs_default() -> None:
     torch.manual_seed(0)
-    default = nn.Linear(FAN_IN, FAN_OUT)
-    assert torch.equal(linear("torch").weight, default.weight)
-    assert torch.equal(linear("torch").bias, default.bias)
-    assert default.bias.any()
+    default, layer = nn.Linear(FAN_IN, FAN_OUT), linear("fan_in")
+    assert torch.equal(layer.weight, default.weight) and torch.equal(layer.bias, default.bias)
+    bound = 1 / math.sqrt(FAN_IN)
+    for values in (layer.weight, layer.bias):
+        assert 0.98 * bound < float(values.detach().abs().max()) <= bound
+        assert std(values) == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
 def test_xavier_is_uniform_by_both_fans() -> None:
@@ -67,6 +70,42 @@ def test_biases_start_at_zero_and_convolutions_are_reached(name: str) -> None:
     assert not any(p.any() for p in network.parameters() if p.ndim == 1)
 
 
+SHAPE, FAN = (24, 8, 3, 3), 8 * 3 * 3
+
+
+def starts_as(name: str, weight: Tensor) -> bool:
+    """Whether `weight` of `SHAPE` is what the initialiser `name` draws, up to what few draws can tell."""
+    matrix = weight.flatten(1)
+    expected = {
+        "fan_in": math.sqrt(1 / (3 * FAN)),
+        "xavier": math.sqrt(2 / (FAN + 24 * 9)),
+        "he": math.sqrt(2 / FAN),
+    }
+    if name == "zeros":
+        return not weight.any()
+    if name == "orthogonal":
+        return torch.allclose(matrix @ matrix.T, torch.eye(24), atol=1e-5)
+    return abs(std(weight) / expected[name] - 1) < 0.1
+
+
+@pytest.mark.parametrize("name", ["fan_in", "xavier", "he", "orthogonal", "zeros"])
+def test_layers_with_spectral_normalisation_are_reached(name: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(SpectralConv2d(8, 24, 3))
+    initialise(network, name)
+    layer = network[0]
+    assert isinstance(layer, SpectralConv2d)
+    assert starts_as(name, layer.weight.detach())
+    others = {"fan_in", "xavier", "he", "orthogonal", "zeros"} - {name}
+    assert not any(starts_as(other, layer.weight.detach()) for other in others)
+    # and the weights that were set are those that it computes with
+    x = torch.rand(2, 8, 5, 5)
+    sigma = layer.eval().sigma()
+    torch.testing.assert_close(layer(x), torch.nn.functional.conv2d(x, layer.weight / sigma, layer.bias))
+    assert bool(layer.bias is not None and layer.bias.any()) == (name == "fan_in")
+
+
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match="unknown initialiser 'lecun'"):
-        initialise(nn.Linear(1, 1), "lecun")
+    for name in ("lecun", "torch"):
+        with pytest.raises(ValueError, match=f"unknown initialiser '{name}': fan_in, xavier"):
+            initialise(nn.Linear(1, 1), name)

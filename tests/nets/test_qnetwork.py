@@ -26,22 +26,24 @@ def images(spec: EnvSpec, count: int = 4) -> torch.Tensor:
     return torch.from_numpy(rng.integers(0, 256, (count, *spec.observation_shape), np.uint8))
 
 
-@pytest.mark.parametrize("torso", ["dqn_2013", "dqn_2015", "mlp", "tabular"])
-@pytest.mark.parametrize("dueling", [False, True])
+DUELING = [(torso, d) for torso in ("dqn_2013", "dqn_2015", "mlp") for d in (False, True)]
+
+
+@pytest.mark.parametrize(("torso", "dueling"), [*DUELING, ("tabular", False)])
 @pytest.mark.parametrize("size", [(10, 5), (42, 42), (84, 84), (210, 160)])
 def test_q_of_pixels(torso: str, dueling: bool, size: tuple[int, int]) -> None:
     spec = pixels(*size, stack=4, actions=6)
     network = QNetwork(NetworkConfig(torso=torso, hidden=(16,), dueling=dueling), spec)
-    q, state = network(images(spec), None)
-    assert (q.shape, q.dtype, state) == ((4, 6), torch.float32, None)
+    (q, dist, tau), state = network(images(spec), None)
+    assert (q.shape, q.dtype, dist, tau, state) == ((4, 6), torch.float32, None, None, None)
     assert q.isfinite().all()
 
 
 @pytest.mark.parametrize("torso", ["mlp", "tabular"])
 def test_q_of_vectors(torso: str) -> None:
     network = QNetwork(NetworkConfig(torso=torso, hidden=(16,)), vector())
-    q, state = network(torch.rand(4, 5), network.memory.initial(4))
-    assert (q.shape, state.shape) == ((4, 3), (4, 0))
+    values, state = network(torch.rand(4, 5), network.initial(torch.zeros(4, dtype=torch.int64)))
+    assert (values.q.shape, state.shape) == ((4, 3), (4, 0))
 
 
 def test_bytes_are_scaled_to_one_and_floats_are_not() -> None:
@@ -50,33 +52,33 @@ def test_bytes_are_scaled_to_one_and_floats_are_not() -> None:
     with torch.no_grad():
         network.head.value[0].weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
     frame = torch.tensor([[[[255, 0], [51, 255]]]], dtype=torch.uint8)
-    assert network(frame)[0].item() == pytest.approx(1 + 100 * 51 / 255 + 1000)
+    assert network(frame)[0].q.item() == pytest.approx(1 + 100 * 51 / 255 + 1000)
     network = QNetwork(NetworkConfig(torso="tabular", hidden=()), vector(1, 1))
     with torch.no_grad():
         network.head.value[0].weight.fill_(2.0)
-    assert network(torch.tensor([[255.0]]))[0].item() == 510
+    assert network(torch.tensor([[255.0]]))[0].q.item() == 510
 
 
 def test_tabular_is_a_table() -> None:
     network = QNetwork(NetworkConfig(torso="tabular", hidden=(32,), initialise="zeros"), vector(4, 3))
-    assert not network(torch.eye(4))[0].any()
+    assert not network(torch.eye(4))[0].q.any()
     assert [tuple(p.shape) for p in network.parameters()] == [(3, 4)]
     table = np.arange(12.0, dtype=np.float32).reshape(4, 3)
     network.load_arrays(dict.fromkeys(network.arrays(), table.T))
-    np.testing.assert_array_equal(network(torch.eye(4))[0].detach().numpy(), table)
+    np.testing.assert_array_equal(network(torch.eye(4))[0].q.detach().numpy(), table)
 
 
 def test_arrays_round_trip_as_copies() -> None:
     spec, config = pixels(), NetworkConfig(torso="dqn_2013", hidden=(8,), dueling=True)
     one, two = QNetwork(config, spec), QNetwork(config, spec)
     observation = images(spec)
-    expected = one(observation)[0]
-    assert not torch.equal(two(observation)[0], expected)
+    expected = one(observation)[0].q
+    assert not torch.equal(two(observation)[0].q, expected)
     arrays = one.arrays()
     for array in arrays.values():
         array.flags.writeable = False  # as a view of shared memory is
     two.load_arrays(arrays)
-    assert torch.equal(two(observation)[0], expected)
+    assert torch.equal(two(observation)[0].q, expected)
     with torch.no_grad():
         for parameter in (*one.parameters(), *two.parameters()):
             parameter.zero_()
@@ -113,21 +115,21 @@ def test_contrast_subtracts_the_mean_frame() -> None:
     network.centre(frames)
     observation = torch.tensor([[[[255], [0]]]], dtype=torch.uint8)
     expected = 5 * (1 - 0.2) + 10 * 5 * (0 - 0.4)
-    assert network(observation)[0].item() == pytest.approx(expected, rel=1e-5)
+    assert network(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
     network.centre(torch.zeros_like(frames))  # measured once
-    assert network(observation)[0].item() == pytest.approx(expected, rel=1e-5)
+    assert network(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
     other = QNetwork(NetworkConfig(torso="tabular", hidden=(), contrast=5.0), spec)
     other.load_arrays(network.arrays())  # the mean travels with the weights
-    assert other(observation)[0].item() == pytest.approx(expected, rel=1e-5)
+    assert other(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_bfloat16_stays_close_and_gives_float32() -> None:
     torch.manual_seed(0)
     spec = pixels(42, 42, stack=4)
     network = QNetwork(NetworkConfig(torso="dqn_2013", hidden=(32,), dueling=True), spec)
-    exact = network(images(spec))[0]
+    exact = network(images(spec))[0].q
     network.bf16 = True
-    rounded = network(images(spec))[0]
+    rounded = network(images(spec))[0].q
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0)

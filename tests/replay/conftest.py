@@ -19,10 +19,13 @@ def _make_segments(
     stack: int = 1,
     shape: tuple[int, ...] = (1,),
     all_valid: bool = False,
+    groups: int = 1,
+    bonus: bool = False,
 ) -> Segment:
     """`number` segments whose slot (column 2 of `origin`) is `first`, `first` + 1, ...
 
-    The content is random, from a generator seeded with `first`; pixels where `shape` has two dimensions.
+    The content is random, from a generator seeded with `first`; pixels where `shape` has two dimensions. There is
+    a state of three numbers for each of `groups` starts.
     """
     rng, rows, total = np.random.default_rng(first), number, starts + steps
     frame_shape = (rows, stack - 1 + total, *shape)
@@ -37,7 +40,8 @@ def _make_segments(
         last=rng.random((rows, total)) < 0.2,
         valid=(rng.random((rows, starts)) < 0.8) | all_valid,
         age=rng.integers(0, 1000, (rows, total), np.int32),
-        memory=rng.standard_normal((rows, 3), np.float32),
+        bonus=rng.random((rows, total if bonus else 0), np.float32),
+        memory=rng.standard_normal((rows, groups, 3), np.float32),
         priority=rng.exponential(size=(rows, starts)).astype(np.float32),
         origin=np.array([[7, 2, first + k, 100 * k, 5] for k in range(rows)], np.int64).reshape(rows, 5),
     )

@@ -185,6 +185,29 @@ def test_sample_age_is_exact(make_segments: Make) -> None:
     assert shard.sample((3,), beta=0.4)[1].sample_age == 0
 
 
+def test_a_start_of_sequences_counts_as_its_stride(make_segments: Make) -> None:
+    shard = ReplayShard(UNIFORM, capacity=2 * 6, segment_steps=6, epoch=0, seed=0, stride=3)
+    every_third = np.zeros((2, 6), np.bool_)
+    every_third[:, ::3] = True
+    first = replace(make_segments(2, starts=6, groups=2), valid=every_third)
+    stats = shard.add(first)
+    assert (stats.transitions, stats.added, stats.evicted, stats.mass) == (12, 12, 0, 4)
+    batch, stats = shard.sample((40,), beta=0.4)
+    assert stats.sampled == 40, "windows, not steps"
+    # those of the first segment came 2 starts before the second's; each start stands for 3 transitions
+    slots, offsets = batch.origin[:, 2], batch.origin[:, 5]
+    assert stats.sample_age == pytest.approx(3 * 2 * (slots == 0).mean())
+    assert set(offsets) == {0, 3}
+    np.testing.assert_array_equal(batch.memory, first.memory[slots, offsets // 3])
+    one = np.zeros((1, 6), np.bool_)
+    one[0, 3] = True
+    stats = shard.add(replace(make_segments(1, 2, starts=6, groups=2), valid=one))
+    assert (stats.transitions, stats.added, stats.evicted) == (2 * 3 + 3, 4 * 3 + 3, 2 * 3)
+    other = ReplayShard(UNIFORM, capacity=2 * 6, segment_steps=6, epoch=0, seed=0, stride=3)
+    other.restore(shard.state())
+    assert replace(other.stats(), rss=0) == replace(shard.stats(), rss=0)
+
+
 @pytest.mark.parametrize("segments", [16, 17])
 def test_a_transition_costs_at_most_7800_bytes(make_segments: Make, segments: int) -> None:
     # 16 * 64 leaves fill their tree, 17 * 64 are the worst case: the next power of two is almost the double.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,7 +23,9 @@ def naive_window(
     """The window from `offset` on of one segment, sliced out of it."""
     window = {name: segment[name][offset : offset + steps] for name in STEP_FIELDS}
     window["frames"] = segment["frames"][offset : offset + stack - 1 + steps + 1]
-    window["memory"] = segment["memory"]
+    stride = len(segment["valid"]) // len(segment["memory"])
+    window["memory"] = segment["memory"][offset // stride]
+    window["bonus"] = segment["bonus"][offset : offset + steps]
     window["origin"] = np.array([*segment["origin"], offset])
     return window
 
@@ -34,6 +37,8 @@ def naive_window(
     steps=st.integers(1, 4),
     stack=st.integers(1, 4),
     pixels=st.booleans(),
+    state=st.integers(1, 6),
+    bonus=st.booleans(),
     adds=st.lists(st.integers(0, 6), min_size=1, max_size=12),
 )
 def test_windows_equal_those_of_a_dictionary(
@@ -43,14 +48,18 @@ def test_windows_equal_those_of_a_dictionary(
     steps: int,
     stack: int,
     pixels: bool,
+    state: int,
+    bonus: bool,
     adds: list[int],
 ) -> None:
     ring, naive = SegmentRing(capacity, starts), {}
     stack, shape = (stack, (3, 2)) if pixels else (1, (3,))
+    groups = math.gcd(state, starts)
     for number in adds:
         number = min(number, capacity)
         count = ring.count
-        segments = make_segments(number, count, starts=starts, steps=steps, stack=stack, shape=shape)
+        segments = make_segments(number, count, starts=starts, steps=steps, stack=stack, shape=shape,
+                                 groups=groups, bonus=bonus)  # fmt: skip
         positions = ring.add(segments)
         assert positions.tolist() == [(count + k) % capacity for k in range(number)]
         naive.update({count + k: take(segments, k) for k in range(number)})
@@ -134,7 +143,12 @@ def test_refuses_what_does_not_belong_together(make_segments: Callable[..., Segm
     wrong: list[tuple[str, Segment]] = [
         ("reward is float64", replace(good, reward=good.reward.astype(np.float64))),
         ("last has shape", replace(good, last=good.last[:, 1:])),
-        ("memory has 2", replace(good, memory=np.zeros((2, 3), np.float32))),
+        ("memory has 2", replace(good, memory=np.zeros((2, 1, 3), np.float32))),
+        ("memory has shape", replace(good, memory=np.zeros((1, 3), np.float32))),
+        ("memory has shape", replace(good, memory=np.zeros((1, 3, 3), np.float32))),  # 4 starts
+        ("memory has shape", replace(good, memory=np.zeros((1, 0, 3), np.float32))),
+        ("memory is float64", replace(good, memory=good.memory.astype(np.float64))),
+        ("bonus has shape", replace(good, bonus=np.zeros((1, 4), np.float32))),
         ("segments of 5 starts", make_segments(1, starts=5)),
         ("3 segments at once", make_segments(3)),
     ]

@@ -15,6 +15,15 @@ ONE_ORDER = ("engine.lockstep=true", "actors.count=2", "replay.shards=2", "scree
 CARTPOLE = ("experiment=cartpole", "budget.updates=120")
 PONG = ("experiment=pong", "learner.device=cpu", "budget.updates=16", "replay.min_size=600",
         "replay.capacity=20000", "actors.envs_per_actor=2", "learner.compile=off")  # fmt: skip
+# every source of random numbers at once: quantile fractions, noisy layers, dropout, augmentation
+DISTRIBUTIONAL = ("experiment=catch", "agent.network.head=implicit_quantile", "agent.bootstrap=munchausen",
+                  "agent.network.online_quantiles=8", "agent.network.target_quantiles=8", "agent.network.dropout=0.1",
+                  "agent.network.noisy=true", "agent.exploration.kind=greedy", "learner.augment=both",
+                  "budget.updates=40", "learner.target_period=10")  # fmt: skip
+RECURRENT = ("experiment=cartpole", "env.hide=[1,3]", "agent.network.memory=lstm", "agent.network.memory_size=16",
+             "agent.network.previous=true", "agent.sequence.length=8", "agent.sequence.burn_in=4",
+             "agent.sequence.overlap=4", "budget.updates=40", "learner.target_period=10")  # fmt: skip
+CASES = {"cartpole": CARTPOLE, "pong": PONG, "distributional": DISTRIBUTIONAL, "recurrent": RECURRENT}
 
 
 def weights(folder: Path, *overrides: str) -> tuple[int, dict[str, np.ndarray]]:
@@ -31,7 +40,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", [CARTPOLE, PONG], ids=["cartpole", "pong"])
+@pytest.mark.parametrize("experiment", CASES.values(), ids=CASES.keys())
 def test_engines_agree_bit_for_bit(tmp_path: Path, experiment: tuple[str, ...]) -> None:
     updates, local = weights(tmp_path / "local", *experiment, "engine=local")
     assert f"budget.updates={updates}" in experiment

@@ -1,0 +1,123 @@
+"""Recall: name, at the end of a corridor, the cue that was shown at its start.
+
+The T-maze of Bakker 2002 and the memory length of bsuite (Osband et al. 2020), with four cues.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distdqn.config import EnvConfig
+from distdqn.envs.wrappers import check_actions, enlarge
+from distdqn.types import EnvSpec, EnvStep
+
+CUES = 4
+"""Four rather than two: a guess is right one time in four only."""
+ACTIONS = tuple(f"cue_{i}" for i in range(CUES))
+QUESTION = CUES
+"""The component of a frame that is 1 at the question; those before it are the one-hot cue."""
+COLOURS = ((200, 60, 60), (60, 160, 60), (80, 80, 220), (210, 180, 50))
+
+
+def recall_spec(config: EnvConfig) -> EnvSpec:
+    """Frames are the one-hot cue and the question's flag, float32 `(5,)`."""
+    return EnvSpec(f"recall/{config.length}", (CUES + 1,), "float32", 1, CUES, 1, ACTIONS)
+
+
+def observations(config: EnvConfig) -> np.ndarray:
+    """The frame of each cue and step, float32 `[CUES, length + 2, CUES + 1]`.
+
+    Step 0 shows the cue, steps 1 to `length` are the corridor (all zero), the last one is the question. The
+    frame after the answer, which no action is taken on, is zero and not among them.
+    """
+    frames = np.zeros((CUES, config.length + 2, CUES + 1), np.float32)
+    frames[:, 0, :CUES] = np.eye(CUES)
+    frames[:, -1, QUESTION] = 1
+    return frames
+
+
+def rewards() -> np.ndarray:
+    """The reward of each cue and answer, float64 `[CUES, CUES]`: 1 for the cue's own name, else -1."""
+    return np.asarray(2 * np.eye(CUES) - 1)
+
+
+def _best_return(seen: np.ndarray) -> float:
+    """The best expected return of an agent that has seen `seen[cue]` `[CUES, ...]` when it answers.
+
+    Cues that look alike get the same answer: sum over distinct sights of max_a sum_cue P(cue) r(cue, a),
+    where every cue is equally likely and the inner sum is over those that look so.
+    The return is linear in the probabilities of the answers, so a stochastic policy does no better.
+    """
+    _, sight = np.unique(seen.reshape(CUES, -1), axis=0, return_inverse=True)
+    gain = rewards() / CUES
+    return float(sum(gain[sight == i].sum(axis=0).max() for i in np.unique(sight)))
+
+
+def memoryless_bound(config: EnvConfig) -> float:
+    """The best expected return of a policy, deterministic or not, that sees the present frame alone.
+
+    Only the answer changes the return, so this is the best that can be done on the question's frame. An agent
+    that also sees its previous action is not memoryless: it can carry the cue along in its actions.
+    """
+    return _best_return(observations(config)[:, -1])
+
+
+def optimal_return(config: EnvConfig) -> float:
+    """The best expected return of a policy that remembers every frame of the episode."""
+    return _best_return(observations(config))
+
+
+class RecallEnv:
+    """N corridors of `config.length` steps, all slots in one array operation.
+
+    An episode shows one of four cues, drawn uniformly; then for `length` steps nothing; then a question. The
+    action on the question ends the episode, with reward 1 if it names the cue and -1 if not. All other
+    actions do nothing and give 0. With a memory the best return is 1, without one `memoryless_bound`; a stack
+    would have to hold `length` + 2 frames to do better.
+    """
+
+    def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
+        self.spec = recall_spec(config)
+        self.num_slots = num_slots
+        self._rng = np.random.default_rng(seed)
+        after = np.zeros((CUES, 1, CUES + 1), np.float32)
+        self._observations = np.concatenate([observations(config), after], axis=1)
+        self._rewards = rewards().astype(np.float32)
+        self._question = config.length + 1
+        self._cue = np.zeros(num_slots, np.int64)
+        self._age = np.zeros(num_slots, np.int64)
+        self._last = np.zeros(num_slots, bool)
+
+    def _start(self, which: np.ndarray) -> None:
+        """Starts the next episode of the slots in `which`, bool `[N]`."""
+        self._cue[which] = self._rng.integers(CUES, size=int(which.sum()))
+        self._age[which] = 0
+
+    def reset(self) -> np.ndarray:
+        """See `VectorEnv`."""
+        self._start(np.ones(self.num_slots, bool))
+        self._last = np.zeros(self.num_slots, bool)
+        return self._observations[self._cue, self._age]
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """See `VectorEnv`."""
+        action = check_actions(action, self.num_slots, CUES)
+        dummy, answered = self._last, self._age == self._question
+        reward = np.where(answered, self._rewards[self._cue, action], np.float32(0))
+        self._age = self._age + 1
+        self._start(dummy)
+        self._last = answered
+        return EnvStep(self._observations[self._cue, self._age], reward, answered.copy(), answered.copy())
+
+    def render(self) -> np.ndarray:
+        """The first slot's corridor from left to right, enlarged, uint8 `[H, W, 3]`.
+
+        The agent is white; the cue's colour is at the start, and at the question too, for who looks on.
+        """
+        cells = np.full((1, self._question + 1, 3), 40, np.uint8)
+        cells[0, [0, -1]] = COLOURS[self._cue[0]]
+        cells[0, min(self._age[0], self._question)] = 255
+        return enlarge(cells)
+
+    def close(self) -> None:
+        """See `VectorEnv`."""

@@ -1,0 +1,86 @@
+"""Learning what novelty is measured with: the embedding's inverse dynamics and the random network's predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distdqn.config import BonusConfig
+from distdqn.learn.optimiser import optimiser_state, restore_optimiser
+from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.types import EnvSpec, State
+
+MAX_GRAD_NORM = 40.0
+
+
+class NoveltyLearner:
+    """Trains a `NoveltyNetwork` with an Adam of its own, apart from the Q-network (Badia et al. 2020, section 2).
+
+    Loop:
+        figures = learner.update(observation, action, next_observation, mask)
+        arrays = learner.arrays()   # for the actors' `Novelty.load`
+    """
+
+    def __init__(self, config: BonusConfig, spec: EnvSpec, device: torch.device | str, seed: int) -> None:
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = NoveltyNetwork(config, spec).to(device)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, lr=config.step_size)
+
+    def update(
+        self, observation: Tensor, action: Tensor, next_observation: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """One gradient step on the transitions that `mask` leaves; none where it leaves nothing.
+
+        Args:
+            observation: x `[B, S, H, W]` uint8 or `[B, D]` float32.
+            action: a int64 `[B]`.
+            next_observation: x', what followed on a in the same episode.
+            mask: bool `[B]`, false for rows that are no such transition.
+
+        Returns:
+            Scalars: `inverse_loss`, the cross-entropy of a given f(x) and f(x'); `inverse_accuracy`, the share
+            of actions that were the likeliest; `distillation_error`, the mean of the predictor's (0 where
+            `lifelong_max` switches it off). Empty where there was no step.
+        """
+        observation, action, next_observation = observation[mask], action[mask], next_observation[mask]
+        if len(action) == 0:
+            return {}
+        self.network.measure(next_observation)
+        logits = self.network.action_logits(
+            self.network.embed(observation), self.network.embed(next_observation)
+        )
+        inverse = functional.cross_entropy(logits, action)
+        distillation = torch.zeros_like(inverse)
+        if self.config.lifelong_max > 1:
+            distillation = self.network.distillation_error(next_observation).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        (inverse + distillation).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRAD_NORM)
+        self.optimiser.step()
+        return {
+            "inverse_loss": inverse.detach(),
+            "inverse_accuracy": (logits.argmax(-1) == action).float().mean(),
+            "distillation_error": distillation.detach(),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """A copy of the networks, the random one included, for the actors."""
+        return self.network.arrays()
+
+    def state(self) -> State:
+        """The networks and the optimiser's moments, as arrays."""
+        return {"network": self.network.arrays(), "optimiser": optimiser_state(self.optimiser)}
+
+    def restore(self, state: State) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: the state belongs to another network.
+        """
+        self.network.load_arrays(state["network"])
+        restore_optimiser(self.optimiser, state["optimiser"])

@@ -1,0 +1,41 @@
+"""Torsos that have learned to see before they learn to act: files of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from distdqn.config import ConfigError
+from distdqn.nets.qnetwork import QNetwork
+
+PARTS = ("torso.", "mean_frame")
+
+
+def save_torso(network: QNetwork, path: Path) -> None:
+    """Writes what the torso is made of, and the mean frame where there is one; in one piece or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    passing = path.with_name(f".{path.name}.part")
+    save_file({n: v.contiguous() for n, v in network.state_dict().items() if n.startswith(PARTS)}, passing)
+    passing.replace(path)
+
+
+def load_torso(network: QNetwork, path: str) -> None:
+    """Takes over what `save_torso` of the same torso wrote.
+
+    Raises:
+        ConfigError: no such file, not a file of weights, or those of another torso.
+    """
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"agent.network.pretrained={path}: cannot be read ({str(error).splitlines()[0]})") from None
+    own = {n: v for n, v in network.state_dict().items() if n.startswith(PARTS)}
+    if own.keys() != weights.keys() or any(own[n].shape != weights[n].shape for n in own):
+        raise ConfigError(f"agent.network.pretrained={path}: belongs to another agent.network.torso, its width or "
+                          "normalisation, or to other frames")  # fmt: skip
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(weights[name])

@@ -1,0 +1,27 @@
+"""Parameters and buffers of a module as NumPy arrays by name: what travels between processes and lies on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def module_arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    """A copy of the parameters and buffers by name, on the CPU."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
+
+
+def load_module_arrays(module: nn.Module, arrays: dict[str, np.ndarray], what: str = "network") -> None:
+    """Takes over what `module_arrays` of the same module gave.
+
+    Raises:
+        ValueError: other names or shapes, so another `what`.
+    """
+    own = module.state_dict()
+    if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+        raise ValueError(f"these weights belong to another {what}: agent.network or the environment differs")
+    with torch.no_grad():
+        for name, value in own.items():
+            # the arrays may be read-only views of shared memory, which from_numpy warns about
+            value.copy_(torch.from_numpy(np.array(arrays[name])))

@@ -1,0 +1,126 @@
+"""The networks behind the intrinsic reward of Never Give Up (Badia et al. 2020, section 2 and figure 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distdqn.config import BonusConfig, NetworkConfig
+from distdqn.nets.initialise import initialise
+from distdqn.nets.torso import make_torso
+from distdqn.types import EnvSpec
+
+HIDDEN = 128
+
+
+class Normaliser(nn.Module):
+    """(x - mean) / std of each component, clipped to +-5 (Burda et al. 2019, section 2.4): a random network can
+    not adapt to the scale of its inputs. Mean and variance are those of all that `measure` has seen, and start
+    at 0 and 1."""
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+
+    @torch.no_grad()
+    def measure(self, inputs: Tensor) -> None:
+        """Takes `inputs` float32 `[B, ...]` into mean and variance (Chan et al. 1979)."""
+        self.count += len(inputs)
+        share = len(inputs) / self.count
+        variance, mean = torch.var_mean(inputs, 0, correction=0)
+        shift = mean - self.mean
+        self.mean += share * shift
+        self.variance += share * (variance - self.variance + (1 - share) * shift.square())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # the constant keeps rounding errors of components that never change from being blown up
+        return ((inputs - self.mean) / (self.variance + 1e-6).sqrt()).clamp(-5, 5)
+
+
+def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
+    """A small torso and the width of what it gives."""
+    if spec.pixels:
+        torso = make_torso(NetworkConfig(torso="small"), spec.observation_shape)
+        return torso, torso.features
+    return nn.Sequential(nn.Linear(spec.observation_shape[0], HIDDEN), nn.ReLU()), HIDDEN
+
+
+class NoveltyNetwork(nn.Module):
+    """The embedding with its inverse dynamics, and a random network with its predictor.
+
+    Observations are `[B, S, H, W]` uint8 or `[B, D]` float32 throughout; they are normalised here, by what
+    `measure` has seen. E is `config.embedding`. The random network never changes; `arrays` carries it too.
+    """
+
+    def __init__(self, config: BonusConfig, spec: EnvSpec) -> None:
+        super().__init__()
+        self.pixels = spec.pixels
+        self.normalise = Normaliser(spec.observation_shape)
+        torso, features = _features(spec)
+        self.embedding = nn.Sequential(torso, nn.Linear(features, config.embedding))
+        self.inverse = nn.Sequential(
+            nn.Linear(2 * config.embedding, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, spec.num_actions)
+        )
+        out = 4 * config.embedding
+        torso, features = _features(spec)
+        self.random = nn.Sequential(torso, nn.Linear(features, out))
+        # PyTorch's default start makes networks that answer nearly the same to everything
+        initialise(self.random, "orthogonal")
+        self.random.requires_grad_(False)
+        torso, features = _features(spec)
+        self.predictor = nn.Sequential(torso, nn.Linear(features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, out))
+
+    def measure(self, observation: Tensor) -> None:
+        """Takes observations into the mean and variance that inputs are normalised with."""
+        self.normalise.measure(self._scaled(observation))
+
+    def embed(self, observation: Tensor) -> Tensor:
+        """f(x), the controllable state, float32 `[B, E]`."""
+        embedding: Tensor = self.embedding(self._inputs(observation))
+        return embedding
+
+    def action_logits(self, embedding_0: Tensor, embedding_1: Tensor) -> Tensor:
+        """log p(a | f(x), f(x')) up to a constant, float32 `[B, A]`, of consecutive embeddings `[B, E]`."""
+        logits: Tensor = self.inverse(torch.cat([embedding_0, embedding_1], -1))
+        return logits
+
+    def distillation_error(self, observation: Tensor) -> Tensor:
+        """err(x) = mean over outputs of (predictor(x) - random(x))^2, float32 `[B]` (Burda et al. 2019,
+        section 2.2). Its gradient reaches the predictor alone."""
+        inputs = self._inputs(observation)
+        error: Tensor = (self.predictor(inputs) - self.random(inputs)).square().mean(-1)
+        return error
+
+    def _scaled(self, observation: Tensor) -> Tensor:
+        return observation.float() / 255 if self.pixels else observation
+
+    def _inputs(self, observation: Tensor) -> Tensor:
+        inputs: Tensor = self.normalise(self._scaled(observation))
+        return inputs
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """A copy of the parameters and buffers by name, on the CPU."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes over what `arrays` of the same network gave.
+
+        Raises:
+            ValueError: other names or shapes, so another network.
+        """
+        own = self.state_dict()
+        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+            raise ValueError(
+                "these weights belong to another network: agent.bonus or the environment differs"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                # the arrays may be read-only views of shared memory, which from_numpy warns about
+                value.copy_(torch.from_numpy(np.array(arrays[name])))

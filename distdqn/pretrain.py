@@ -1,0 +1,148 @@
+"""The door `distdqn pretrain`: an autoencoder on what a random agent sees, its encoder the agent's torso.
+
+Everything happens in this process: it takes minutes, and there is nothing to coordinate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distdqn.act.segmenter import Segmenter
+from distdqn.agent_config import CONVOLUTIONAL
+from distdqn.compose import compose
+from distdqn.config import ConfigError, RunConfig
+from distdqn.envs.registry import check_env, make_env
+from distdqn.learn.auxiliary import Autoencoder
+from distdqn.learn.learner import pick_device
+from distdqn.learn.pretrained import save_torso
+from distdqn.nets.qnetwork import QNetwork, stack_frames
+from distdqn.types import EnvSpec
+
+SLOTS = 8
+SHOWN = 8
+"""Images in the picture, not seen in training."""
+REPORTS = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keys of this door's own: `images` of a random agent, `updates` on minibatches of learner.batch_size, and `out`,
+    the file of weights; the picture lies beside it."""
+
+    images: int = 20_000
+    updates: int = 2_000
+    out: str = "pretrained/torso.safetensors"
+
+
+def pretrain(arguments: list[str]) -> int:
+    """Trains the torso of the config that `arguments` compose, writes it and a picture. Gives the exit code.
+
+    Raises:
+        ConfigError: a bad key or value, one line that names it.
+    """
+    options, overrides = split(arguments)
+    config = compose(overrides)
+    spec = check_env(config.env)
+    torso = config.agent.network.torso
+    if not spec.pixels or torso not in CONVOLUTIONAL:
+        raise ConfigError(f"agent.network.torso={torso}: pretraining needs a convolutional torso and images, here are "
+                          f"{'images' if spec.pixels else 'vectors'}")  # fmt: skip
+    torch.set_num_threads(config.learner.threads)
+    torch.manual_seed(config.seed)
+    images = collect(config, spec, options.images + SHOWN)
+    print(f"{options.images} images of {spec.name} by a random agent")
+    network = QNetwork(config.agent.network, spec).to(pick_device(config.learner.device))
+    network.centre(torch.from_numpy(images[:, -1]).to(next(network.parameters()).device))
+    autoencoder = Autoencoder(network, spec).to(next(network.parameters()).device)
+    fit(network, autoencoder, images[SHOWN:], options.updates, config)
+    out = Path(options.out).absolute()
+    save_torso(network, out)
+    picture = out.with_suffix(".png")
+    error = draw(network, autoencoder, images[:SHOWN], picture)
+    print(f"{out}: train with agent.network.pretrained={options.out}\n"
+          f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]")
+    return 0
+
+
+def split(arguments: list[str]) -> tuple[Options, list[str]]:
+    """This door's own keys, checked, and the overrides that are left for the config."""
+    own: dict[str, object] = {}
+    rest = []
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if key not in ("images", "updates", "out") or not equals:
+            rest.append(text)
+        elif key == "out":
+            if not value.endswith(".safetensors"):
+                raise ConfigError(f"out={value}: must be a file's path that ends in .safetensors")
+            own[key] = value
+        elif value.isdigit() and int(value) >= 1:
+            own[key] = int(value)
+        else:
+            raise ConfigError(f"{key}={value}: must be a whole number of at least 1")
+    return Options(**own), rest  # type: ignore[arg-type]
+
+
+def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
+    """`count` observations of a uniformly random agent, in a random order, uint8 `[count, S, H, W]`."""
+    env = make_env(config.env, SLOTS, 1, config.seed)
+    rng = np.random.default_rng(config.seed)
+    steps = math.ceil(count / SLOTS)
+    segmenter = Segmenter(spec, SLOTS, steps, 1)
+    age, dummy, frame = np.zeros(SLOTS, np.int32), np.zeros(SLOTS, bool), env.reset()
+    images = []
+    for _ in range(steps):
+        stacks = torch.from_numpy(segmenter.observe(frame).swapaxes(0, 1).copy())
+        images.append(stack_frames(stacks, torch.from_numpy(age), spec.stack).numpy())
+        step = env.step(rng.integers(0, spec.num_actions, SLOTS))
+        segmenter.after(step.reward, step.terminated, step.last)
+        frame, age, dummy = step.frame, np.where(dummy, 0, age + 1).astype(np.int32), step.last
+    env.close()
+    return np.concatenate(images)[rng.permutation(steps * SLOTS)[:count]]
+
+
+def fit(
+    network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, updates: int, config: RunConfig
+) -> list[float]:
+    """Adam on minibatches of `images`; gives the loss of every update."""
+    device = next(network.parameters()).device
+    params = [*network.torso.parameters(), *autoencoder.parameters()]
+    optimiser = torch.optim.Adam(params, lr=1e-3)
+    rng = np.random.default_rng(config.seed)
+    size = min(config.learner.batch_size, len(images), 128)
+    losses: list[float] = []
+    start = time.monotonic()
+    for update in range(1, updates + 1):
+        batch = torch.from_numpy(images[rng.integers(0, len(images), size)]).to(device)
+        loss = autoencoder(network, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if update % max(1, updates // REPORTS) == 0:
+            took = time.monotonic() - start
+            print(f"{update} of {updates} updates | loss {np.mean(losses[-50:]):.4f} | {took:.0f} s", flush=True)
+    return losses
+
+
+@torch.no_grad()
+def draw(network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, path: Path) -> float:
+    """Writes the newest planes of `images` and, below, their reconstructions; gives the mean absolute error."""
+    network.eval()
+    seen = torch.from_numpy(images).to(next(network.parameters()).device)
+    drawn = autoencoder.logits(network, seen).sigmoid()
+    network.train()
+    error = float((drawn - seen.float() / 255).abs().mean())
+    rows = np.stack([images[:, -1], (drawn[:, -1].cpu().numpy() * 255).round().astype(np.uint8)])
+    zoom = max(1, 128 // rows.shape[2])
+    tiles = np.pad(rows.repeat(zoom, 2).repeat(zoom, 3), ((0, 0), (0, 0), (2, 2), (2, 2)), constant_values=128)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in tiles], 0)).save(path)
+    return error

@@ -1,0 +1,61 @@
+"""Small learners, and what tests ask of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
+from distdqn.learn.learner import Learner
+from distdqn.learn.minibatch import Minibatch, ToDevice, split
+from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats
+
+VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
+PIXELS = EnvSpec("pixels", (10, 5), "uint8", 2, 4)
+MLP = NetworkConfig(torso="mlp", hidden=(16,), dueling=True)
+TABLE = NetworkConfig(torso="tabular", hidden=(), initialise="zeros")
+OPTIMISERS: list[dict[str, Any]] = [
+    {"optimiser": "adam"}, {"optimiser": "rmsprop"}, {"optimiser": "sgd", "momentum": 0.9}, {"optimiser": "sgd"},
+    {"optimiser": "adamw", "weight_decay": 0.1}, {"optimiser": "rmsprop", "rmsprop_centred": False},
+    {"optimiser": "rmsprop", "rmsprop_centred": False, "momentum": 0.9},
+]  # fmt: skip
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def make_learner(
+    spec: EnvSpec = VECTOR, network: NetworkConfig = MLP, *, seed: int = 0, agent: dict[str, Any] | None = None,
+    **config: Any,
+) -> Learner:  # fmt: skip
+    """A learner on the CPU; `agent` and `config` change the defaults of the two configs."""
+    settings: dict[str, Any] = {"device": "cpu", "compile": "off", "bf16": "off", "step_size": 0.01, **config}
+    return Learner(AgentConfig(network=network, **(agent or {})), LearnerConfig(**settings), spec, seed)
+
+
+def update(learner: Learner, *parts: Batch, progress: float = 0.0) -> tuple[list[Priorities], UpdateStats]:
+    """One call of the learner: the priorities of each part, and the figures."""
+    *priorities, stats = learner.update(progress, *parts)
+    return priorities, stats
+
+
+def tensors(batch: Batch) -> Minibatch:
+    """The only minibatch of `batch`, on the CPU."""
+    (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
+    return minibatch
+
+
+def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Exact equality of arrays by name, or of nested dicts of them."""
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if isinstance(value, dict):
+            assert_same(value, two[name])
+        else:
+            np.testing.assert_array_equal(value, two[name], err_msg=name)
+
+
+def differ(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
+    """Whether any of the arrays differs."""
+    return any((array != two[name]).any() for name, array in one.items())

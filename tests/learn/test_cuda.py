@@ -1,0 +1,50 @@
+"""On a CUDA device the learner does what it does on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distdqn.config import NetworkConfig
+from distdqn.nets.qnetwork import QNetwork
+from distdqn.types import Batch, EnvSpec
+from tests.learn.helpers import CUDA, OPTIMISERS, PIXELS, VECTOR, assert_same, make_learner, update
+
+Make = Callable[..., Batch]
+
+
+@CUDA
+@pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimiser: dict[str, Any]) -> None:
+    network = NetworkConfig(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), dueling=True)
+    cpu, cuda = (make_learner(spec, network, device=d, **optimiser) for d in ("cpu", "cuda"))
+    assert_same(cpu.weights().arrays, cuda.weights().arrays)
+    for k in range(2):
+        parts = [make_batch(spec, (8, 3, 8), seed=10 * k + i) for i in range(2)]
+        one, stats = update(cpu, *parts)
+        two, cuda_stats = update(cuda, *parts)
+        assert cuda_stats.loss == pytest.approx(stats.loss, rel=1e-2)
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a.key, b.key)
+            np.testing.assert_allclose(b.priority, a.priority, rtol=2e-2, atol=2e-2)
+    for name, array in cpu.weights().arrays.items():
+        np.testing.assert_allclose(cuda.weights().arrays[name], array, atol=5e-3, err_msg=name)
+    state = cuda.state()
+    cpu.restore(state)  # a state moves from one device to another
+    cuda.restore(state)
+    update(cpu, parts[0])
+    update(cuda, parts[0])
+    for name, array in cpu.weights().arrays.items():
+        np.testing.assert_allclose(cuda.weights().arrays[name], array, atol=5e-3, err_msg=name)
+
+
+@CUDA
+def test_cuda_takes_bfloat16_for_pixels() -> None:
+    auto = make_learner(PIXELS, device="cuda", bf16="auto")
+    assert auto.online.bf16
+    assert not make_learner(VECTOR, device="cuda", bf16="auto").online.bf16
+    assert isinstance(auto.online, QNetwork)

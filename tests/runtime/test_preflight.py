@@ -1,0 +1,141 @@
+"""What must hold before a run starts: that agent and environment go together, and that memory is estimated as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distdqn.act.actor import Actor
+from distdqn.config import (
+    ActorsConfig,
+    AgentConfig,
+    BonusConfig,
+    ConfigError,
+    EnvConfig,
+    LearnerConfig,
+    NetworkConfig,
+    ReplayConfig,
+    RunConfig,
+    SequenceConfig,
+)
+from distdqn.envs.registry import check_env
+from distdqn.machine import Machine
+from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.qnetwork import QNetwork
+from distdqn.replay.shard import ReplayShard
+from distdqn.runtime.preflight import GIB, bytes_per_transition, check, state_size
+from distdqn.types import EnvSpec, Weights
+
+LARGE = Machine(64, 8, 1024 * GIB, 1024 * GIB, 1024 * GIB)
+VECTOR = EnvSpec("poles", (4,), "float32", 1, 2)
+PIXELS = EnvSpec("screen", (20, 20), "uint8", 2, 2)
+CONVOLUTIONAL = NetworkConfig(torso="small")
+MLP = NetworkConfig(torso="mlp")
+
+
+LEARNER = LearnerConfig()
+
+
+def line(spec: EnvSpec, network: NetworkConfig, folder: Path, learner: LearnerConfig = LEARNER, **agent: Any) -> str:
+    """What `check` says of an agent in an environment, "" where nothing is wrong."""
+    config = RunConfig(agent=AgentConfig(network=network, **agent), learner=learner, run_dir=str(folder))
+    said = ""
+    try:
+        check(config, spec, LARGE)
+    except ConfigError as error:
+        said = str(error)
+    assert "\n" not in said
+    return said
+
+
+def test_convolutions_need_images(tmp_path: Path) -> None:
+    for torso in ("dqn_2015", "dqn_2013", "small", "impala", "lenet"):
+        message = line(VECTOR, NetworkConfig(torso=torso), tmp_path)
+        assert message.startswith(f"agent.network.torso={torso}: needs images, but poles gives vectors of 4")
+        assert line(PIXELS, NetworkConfig(torso=torso), tmp_path) == ""
+    assert line(VECTOR, MLP, tmp_path) == line(PIXELS, MLP, tmp_path) == ""
+    table = NetworkConfig(torso="tabular")
+    assert line(PIXELS, table, tmp_path).startswith("agent.network.torso=tabular: needs one-hot vectors, but screen")
+    assert line(VECTOR, table, tmp_path) == ""
+
+
+@pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
+def test_augmentation_needs_images(tmp_path: Path, augment: str) -> None:
+    learner = LearnerConfig(augment=augment)
+    assert line(VECTOR, MLP, tmp_path, learner).startswith(f"learner.augment={augment}: needs images, but poles")
+    assert line(PIXELS, MLP, tmp_path, learner) == ""
+
+
+def test_an_autoencoder_needs_images(tmp_path: Path) -> None:
+    message = line(VECTOR, CONVOLUTIONAL, tmp_path, autoencoder=1.0)
+    assert "needs images, but poles gives vectors" in message
+    assert line(PIXELS, CONVOLUTIONAL, tmp_path, autoencoder=1.0) == ""
+
+
+def test_pretrained_weights_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "torso.safetensors"
+    network = replace(CONVOLUTIONAL, pretrained=str(path))
+    assert line(PIXELS, network, tmp_path).startswith(f"agent.network.pretrained={path}: no such file; `distdqn")
+    path.mkdir()
+    assert "no such file" in line(PIXELS, network, tmp_path)
+    path.rmdir()
+    path.touch()
+    assert line(PIXELS, network, tmp_path) == ""
+
+
+@pytest.mark.parametrize("hide", [(4,), (-1,), (0, 1, 2, 3)])
+def test_what_cannot_be_hidden(hide: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^env\.hide=.*$"):
+        check_env(EnvConfig(kind="gym", id="CartPole-v1", hide=hide))
+    with pytest.raises(ConfigError, match=r"^env\.hide=.*$"):
+        check_env(EnvConfig(kind="catch", hide=(0,)))
+
+
+@pytest.mark.parametrize("contexts", [1, 3])
+@pytest.mark.parametrize("previous", [False, True])
+@pytest.mark.parametrize("memory", ["none", "rnn", "gru", "lstm", "transformer"])
+def test_the_state_is_as_large_as_the_networks(memory: str, previous: bool, contexts: int) -> None:
+    network = NetworkConfig(torso="mlp", memory=memory, memory_size=8, memory_steps=5, memory_layers=2,
+                            previous=previous)  # fmt: skip
+    bonus = BonusConfig(kind="ngu", mixtures=contexts) if contexts > 1 else BonusConfig()
+    config = RunConfig(agent=AgentConfig(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
+                       actors=ActorsConfig(rollout_steps=65))  # fmt: skip
+    assert state_size(config) == QNetwork(network, VECTOR, contexts).state_size
+
+
+@pytest.mark.parametrize("bonus", [BonusConfig(), BonusConfig(kind="ngu", mixtures=2)])
+@pytest.mark.parametrize(
+    ("network", "sequence"),
+    [
+        (MLP, SequenceConfig()),
+        (replace(MLP, memory="lstm", memory_size=64), SequenceConfig(length=8, burn_in=4, overlap=4)),
+        (replace(MLP, memory="transformer", memory_size=64, memory_steps=8), SequenceConfig(length=8)),
+    ],
+)
+def test_a_full_shard_takes_what_was_estimated(
+    network: NetworkConfig, sequence: SequenceConfig, bonus: BonusConfig
+) -> None:
+    torch.set_num_threads(1)
+    capacity = 2048
+    config = RunConfig(
+        env=EnvConfig(kind="catch"), agent=AgentConfig(network=network, sequence=sequence, bonus=bonus),
+        actors=ActorsConfig(count=1, envs_per_actor=8, rollout_steps=64), learner=LearnerConfig(batch_size=32),
+        replay=ReplayConfig(capacity=capacity, min_size=64),
+    )  # fmt: skip
+    actor = Actor(config.env, config.agent, config.actors, 0, 0)
+    arrays = dict(actor.policy.network.arrays())
+    if bonus.kind == "ngu":
+        arrays |= {f"novelty/{n}": a for n, a in NoveltyNetwork(bonus, actor.spec).arrays().items()}
+    shard = ReplayShard(config.replay, capacity, 64, 0, 0, sequence.stride)
+    for version in range(5):
+        stats = shard.add(actor.rollout(Weights(version, arrays))[0])
+    assert stats.transitions <= capacity
+    estimated = bytes_per_transition(config, actor.spec) * capacity
+    # provenance and the shard's book-keeping, 48 bytes for each segment of 64 steps, are not counted
+    assert stats.nbytes == pytest.approx(estimated + 48 * capacity / 64)
+    assert np.isfinite(stats.mass)

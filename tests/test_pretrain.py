@@ -1,0 +1,125 @@
+"""The door `pretrain`: quick, in one process, and its weights are where a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from distdqn.cli import main
+from distdqn.compose import compose
+from distdqn.config import ConfigError
+from distdqn.envs.registry import check_env
+from distdqn.learn.auxiliary import Autoencoder
+from distdqn.learn.learner import Learner
+from distdqn.nets.qnetwork import QNetwork
+from distdqn.pretrain import SHOWN, Options, collect, fit, split
+
+CATCH = ["experiment=catch", "agent.network.torso=small", "learner.device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("torso", ["small", "lenet"])
+def test_a_run_starts_from_what_the_door_writes(
+    torso: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ["experiment=catch", f"agent.network.torso={torso}", "agent.network.contrast=5", "learner.device=cpu"]
+    assert main(["pretrain", "images=200", "updates=5", "out=made/torso.safetensors", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "agent.network.pretrained=made/torso.safetensors" in out
+    assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["torso.png", "torso.safetensors"]
+    with Image.open(tmp_path / "made" / "torso.png") as picture:
+        # two rows of 10 x 5 images at 12 times their size, with a frame of 2 around each
+        assert picture.size == (SHOWN * (5 * 12 + 4), 2 * (10 * 12 + 4))
+    written = load_file(tmp_path / "made" / "torso.safetensors")
+    assert any(n.startswith("torso.") for n in written) and written["mean_frame"].any()
+
+    config = compose([*settings, "agent.network.pretrained=made/torso.safetensors"])
+    learner = Learner(config.agent, config.learner, check_env(config.env), seed=3)
+    weights = learner.weights().arrays
+    assert {n for n in weights if n.startswith(("torso.", "mean_frame"))} == set(written)
+    for name, array in written.items():
+        np.testing.assert_array_equal(weights[name], array, err_msg=name)
+        np.testing.assert_array_equal(learner.state()["target"][name], array, err_msg=name)
+    blank = Learner(compose(settings).agent, config.learner, check_env(config.env), seed=3).weights().arrays
+    assert all((blank[n] != written[n]).any() for n in written if n.endswith("weight"))
+    assert all((blank[n] == weights[n]).all() for n in weights if n.startswith("head.")), "the rest is the seed's"
+
+    other = compose([*settings, "agent.network.pretrained=made/torso.safetensors", "agent.network.width=2"])
+    with pytest.raises(ConfigError, match=r"^agent\.network\.pretrained=.*another agent\.network\.torso"):
+        Learner(other.agent, other.learner, check_env(other.env), seed=3)
+    (tmp_path / "made" / "torso.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match=r"^agent\.network\.pretrained=.*cannot be read"):
+        Learner(config.agent, config.learner, check_env(config.env), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["images=0"], "images=0: must be a whole number of at least 1"),
+        (["updates=many"], "updates=many: must be a whole number of at least 1"),
+        (["updates=-3"], "updates=-3: must be"),
+        (["out=torso.png"], "out=torso.png: must be a file's path that ends in .safetensors"),
+        (["image=3"], "image: unknown key"),
+        (["learner.batchsize=3"], "learner.batchsize: unknown key"),
+        (["agent.network.torso=mlp"], "agent.network.torso=mlp: pretraining needs a convolutional torso and images"),
+        (["experiment=cartpole"], "agent.network.torso=mlp"),
+        (["experiment=cartpole", "agent.network.torso=small"], "here are vectors"),
+        (["env.game=pongg"], "env.game=pongg"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "learner.device=cpu", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and named in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_own_keys_are_told_from_the_configs() -> None:
+    assert split([]) == (Options(), [])
+    options, rest = split(["images=7", "experiment=catch", "updates=8", "out=a.safetensors", "learner.batch_size=2"])
+    assert options == Options(7, 8, "a.safetensors")
+    assert rest == ["experiment=catch", "learner.batch_size=2"]
+
+
+def test_images_are_observations_of_a_random_agent() -> None:
+    config = compose(CATCH)
+    spec = replace(check_env(config.env), stack=3)
+    images = collect(config, spec, 300)
+    assert (images.shape, images.dtype) == ((300, 3, 10, 5), np.uint8)
+    balls = (images > 0).sum((2, 3))
+    assert balls[:, -1].min() >= 1, "the newest plane is never blank"
+    assert (balls[:, 0] == 0).any() and (balls[:, 0] > 0).any(), "planes from before an episode are"
+    assert not ((balls[:, 0] > 0) & (balls[:, 1] == 0)).any(), "and older planes are blank before newer ones"
+    np.testing.assert_array_equal(collect(config, spec, 300), images)
+
+
+def test_training_draws_better_pictures() -> None:
+    config = compose([*CATCH, "learner.batch_size=32"])
+    spec = check_env(config.env)
+    torch.manual_seed(0)
+    network = QNetwork(config.agent.network, spec)
+    before = {n: a.copy() for n, a in network.arrays().items()}
+    losses = fit(network, Autoencoder(network, spec), collect(config, spec, 300), 60, config)
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
+    changed = {n for n, a in network.arrays().items() if (a != before[n]).any()}
+    assert changed and all(n.startswith("torso.") for n in changed)
