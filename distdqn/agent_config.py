@@ -212,6 +212,9 @@ class AgentConfig(Section):
             if self.bootstrap not in ("max", "double"):
                 raise ConfigError(f"agent.returns={self.returns}: needs agent.bootstrap=max or double, not "
                                   f"{self.bootstrap}")  # fmt: skip
+            if self.n_step_final is not None:
+                raise ConfigError(f"agent.n_step_final={self.n_step_final}: agent.returns={self.returns} uses the "
+                                  "whole window, so n is not annealed")  # fmt: skip
             if sequence.length + self.n_step - 1 < 2:
                 raise ConfigError(
                     f"agent.returns={self.returns}: a window of one step has no lambda-return; raise agent.n_step="
@@ -228,11 +231,20 @@ class AgentConfig(Section):
                 f"agent.network.memory_steps={network.memory_steps}: must fit into the window of "
                 f"agent.sequence.burn_in + agent.sequence.length = {sequence.burn_in + sequence.length} steps"
             )
+        if self.discount_final is not None and self.contexts > 1:
+            raise ConfigError(f"agent.discount_final={self.discount_final}: with agent.bonus.mixtures="
+                              f"{self.bonus.mixtures} each slot has a discount of its own")  # fmt: skip
         if self.exploration.kind == "greedy" and not network.noisy:
             raise ConfigError("agent.exploration.kind=greedy: explores only with agent.network.noisy=true")
         if self.autoencoder and network.torso not in CONVOLUTIONAL:
             raise ConfigError(f"agent.autoencoder={self.autoencoder}: needs a convolutional agent.network.torso, not "
                               f"{network.torso}")  # fmt: skip
+
+    @property
+    def transitions(self) -> bool:
+        """True where a window is one transition, whose two observations are all that a loss needs."""
+        single = self.sequence.length == 1 and self.returns == "n_step"
+        return single and not self.network.recurrent and self.contexts == 1
 
     @property
     def contexts(self) -> int:

@@ -158,6 +158,13 @@ class LearnerConfig(Section):
     def check(self) -> None:
         if self.augment == "none" and (self.online_views, self.target_views) != (1, 1):
             self.refuse("augment", "shift, intensity or both where online_views or target_views is not 1")
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ConfigError(f"learner.weight_decay={self.weight_decay}: is for learner.optimiser=adamw, not "
+                              f"{self.optimiser}; learner.l2 is for any")  # fmt: skip
+        without = self.optimiser in ("adam", "adamw") or (self.optimiser == "rmsprop" and self.rmsprop_centred)
+        if self.momentum and without:
+            raise ConfigError(f"learner.momentum={self.momentum}: is for learner.optimiser=sgd, or rmsprop with "
+                              f"learner.rmsprop_centred=false, not {self.optimiser}")  # fmt: skip
         head, _, index = self.device.partition(":")
         if head not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
             self.refuse("device", "one of auto, cpu, cuda, cuda:N")
@@ -266,6 +273,12 @@ class RunConfig(Section):
                 key = f"agent.sequence.length={agent.sequence.length}"
             raise ConfigError(f"{key}: a window of {agent.window} steps must fit into a segment, at most "
                               f"actors.rollout_steps={segment}")  # fmt: skip
+        if self.learner.augment != "none" and not agent.transitions:
+            raise ConfigError(
+                f"learner.augment={self.learner.augment}: is for single transitions, but agent.sequence.length="
+                f"{agent.sequence.length}, agent.network.memory={agent.network.memory} and agent.returns="
+                f"{agent.returns} need more"
+            )
         if segment % agent.sequence.stride:
             raise ConfigError(f"actors.rollout_steps={segment}: must be a multiple of agent.sequence.length - "
                               f"agent.sequence.overlap = {agent.sequence.stride}")  # fmt: skip

@@ -93,7 +93,7 @@ def make_loss(
             observations out of the raw frames stays outside: a copy of bytes, which a compiler turns into a slow
             loop over pixels.
     """
-    if online.state_size or config.sequence.length > 1 or config.returns != "n_step":
+    if not config.transitions:
         from distdqn.learn.sequences import make_sequence_loss
 
         return make_sequence_loss(config, stack, online, target)

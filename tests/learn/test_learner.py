@@ -152,6 +152,20 @@ def test_target_by_polyak(make_batch: Make) -> None:
     assert differ(learner.online.arrays(), learner.target.arrays())
 
 
+def test_polyak_averages_parameters_and_copies_statistics(make_batch: Make) -> None:
+    network = NetworkConfig(torso="dqn_2013", hidden=(8,), normalise="batch")
+    learner = make_learner(PIXELS, network, target="polyak", target_tau=0.25)
+    update(learner, make_batch(PIXELS, (8,)))
+    online, target = learner.online.arrays(), learner.target.arrays()
+    statistics = {name for name in online if "running" in name}
+    assert len(statistics) == 4
+    fresh = make_learner(PIXELS, network).online.arrays()
+    for name in statistics:
+        np.testing.assert_array_equal(target[name], online[name])
+        assert (online[name] != fresh[name]).any()
+    assert (target["torso.layers.1.weight"] != online["torso.layers.1.weight"]).any()
+
+
 def spoil(batch: Batch, row: int, value: float = np.nan) -> Batch:
     reward = batch.reward.copy()
     reward[row, 0] = value
