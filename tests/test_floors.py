@@ -24,8 +24,9 @@ FLOORS = {
 FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
-SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain"), ("pretrain", "compose")}
-SIBLINGS |= {("config", "section"), ("config", "agent_config"), ("agent_config", "section"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
+SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain")}
+SIBLINGS |= {("pretrain", "compose"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
+SIBLINGS |= {("config", "section"), ("config", "agent_config"), ("agent_config", "section")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "hydra": ("cli.py", "compose.py"),
