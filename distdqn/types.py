@@ -157,7 +157,8 @@ class RolloutStats:
     """What one `Actor.rollout` did. `transitions` counts valid window starts (a sequence's as the steps to the
     next one's), `steps` agent steps (dummies excluded), `frames` emulator frames.
     `returns` and `lengths` (emulator frames) are those of whole
-    games that ended, whatever ends a training episode; `slots` says which slot played each."""
+    games that ended, whatever ends a training episode; `slots` says which slot played each.
+    `bonus_mean` is the mean intrinsic reward of a step, before its weight; 0 without one."""
 
     actor: int
     steps: int

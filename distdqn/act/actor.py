@@ -85,9 +85,9 @@ class Actor:
             env_steps: agent steps of the whole system so far, for an annealed epsilon or temperature.
         """
         start = time.perf_counter()
-        self.policy.load(weights)
-        if self.novelty is not None:
+        if self.novelty is not None and weights.version != self.policy.version:
             self.novelty.load({n.removeprefix("novelty/"): a for n, a in weights.arrays.items() if "novelty/" in n})
+        self.policy.load(weights)
         epsilon = self.epsilons(env_steps)
         finished: list[tuple[float, int, int]] = []
         steps = 0

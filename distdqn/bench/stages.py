@@ -155,7 +155,8 @@ def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tu
     capacity = max(capacity, config.actors.rollout_steps)
     gc.collect()
     before = psutil.Process().memory_info().rss
-    shard = ReplayShard(config.replay, capacity, config.actors.rollout_steps, 0, config.seed)
+    stride = config.agent.sequence.stride
+    shard = ReplayShard(config.replay, capacity, config.actors.rollout_steps, 0, config.seed, stride)
     for segment in cycle(segments):
         if shard.add(segment).evicted:
             break

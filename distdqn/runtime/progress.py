@@ -74,6 +74,8 @@ class Progress:
         self._sums["rollout_s"] += stats.seconds
         self._sums["steps"] += stats.steps
         self._mean("actor/weights_lag", max(0, version - stats.weights_version))
+        if stats.bonus_mean:
+            self._mean("actor/bonus", stats.bonus_mean)
         for episode_return, length, epsilon in zip(stats.returns, stats.lengths, stats.epsilons, strict=True):
             self._mean("actor/episode_return", episode_return)
             self._mean("actor/episode_length", length)
