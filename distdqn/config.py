@@ -148,6 +148,8 @@ class LearnerConfig(Section):
     publish_period: int = number(8, 1)
     """Gradient steps between two versions of the weights for the actors."""
     threads: int = number(1, 1, 256)
+    """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
+    one of them compute the next minibatch's target values meanwhile."""
     compile: str = choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU."""
     bf16: str = choice("off", "auto", "on", "off")

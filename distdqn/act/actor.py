@@ -36,9 +36,8 @@ class Actor:
         seed: int,
         run_id: int = 0,
     ) -> None:
-        torch.set_num_threads(actors.threads)
         self.agent, self.index, self.run_id = agent, index, run_id
-        self.slots = actors.envs_per_actor
+        self.slots, self.threads = actors.envs_per_actor, actors.threads
         self.env = make_env(env, self.slots, actors.threads, seed)
         self.spec = self.env.spec
         self.rng = np.random.default_rng([seed, index])
@@ -85,6 +84,7 @@ class Actor:
             env_steps: agent steps of the whole system so far, for an annealed epsilon or temperature.
         """
         start = time.perf_counter()
+        torch.set_num_threads(self.threads)  # other components in this process have their own number
         if self.novelty is not None and weights.version != self.policy.version:
             self.novelty.load({n.removeprefix("novelty/"): a for n, a in weights.arrays.items() if "novelty/" in n})
         self.policy.load(weights)

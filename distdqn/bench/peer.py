@@ -111,7 +111,6 @@ def compare(config: RunConfig, spec: EnvSpec, engine: Engine, folder: Path, seco
         for peer in peers.values():
             peer.learn(seconds / 2)
         for _ in range(ROUNDS):
-            torch.set_num_threads(config.learner.threads)
             ours.append(system.measure(seconds, drop=seconds / 2).reached(config.learner.samples_per_insert))
             system.pause()
             others = family()[1:]

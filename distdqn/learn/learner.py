@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from distdqn.algo.horizon import anneal_discount, anneal_horizon
 from distdqn.config import AgentConfig, LearnerConfig
+from distdqn.learn.ahead import Ahead
 from distdqn.learn.auxiliary import Autoencoder
 from distdqn.learn.losses import Horizon, make_loss
 from distdqn.learn.minibatch import Minibatch, ToDevice, cut, split
@@ -47,10 +49,13 @@ class Learner:
     """
 
     def __init__(self, agent: AgentConfig, config: LearnerConfig, spec: EnvSpec, seed: int) -> None:
-        torch.set_num_threads(config.threads)
         torch.manual_seed(seed)
         self.agent, self.config, self.spec, self.seed = agent, config, spec, seed
         self.device = pick_device(config.device)
+        aside = self.device.type == "cpu" and config.threads > 1 and config.target == "period" and agent.transitions
+        self.ahead = Ahead(self._prepare) if aside else None
+        self.threads = config.threads - aside
+        """Those that share one operation; `ahead` has one of its own."""
         self.online = self._network()
         self.target = self._network().requires_grad_(False).eval()
         if agent.network.pretrained:
@@ -67,7 +72,7 @@ class Learner:
         self.optimiser = make_optimiser(config, self.parameters)
         self.novelty = NoveltyLearner(agent.bonus, spec, self.device, seed) if agent.bonus.kind == "ngu" else None
         self.to_device = ToDevice(self.device)
-        self.generator = torch.Generator(self.device)
+        self.generator, self.their_generator = torch.Generator(self.device), torch.Generator(self.device)
         self.updates = 0
         self.bad_in_a_row = 0
         self.bad_batch: dict[str, Any] = {}
@@ -91,6 +96,7 @@ class Learner:
             `Priorities` for each part, then `UpdateStats`. Rows of a skipped update get no priority.
         """
         start = time.perf_counter()
+        torch.set_num_threads(self.threads)  # other components in this process have their own number
         minibatches = split(parts)
         self._centre(parts)
         lr = step_size(self.config, self.updates, progress)
@@ -99,9 +105,9 @@ class Learner:
         figures: list[Tensor] = []
         errors: list[Tensor] = []
         skipped, aborted = 0, False
-        for arrays, batch in zip(minibatches, self.to_device(minibatches), strict=True):
+        for arrays, (batch, ready) in zip(minibatches, self._prepared(self.to_device(minibatches)), strict=True):
             self._fresh_noise()
-            loss, td_abs, q = self.loss(batch, self._horizon(), self.generator)
+            loss, td_abs, q = self.loss.learn(ready, self.generator)
             self.optimiser.zero_grad(set_to_none=True)
             (loss + extra if (extra := self._extra(batch)) is not None else loss).backward()
             norm = self._clip_gradients()
@@ -148,21 +154,49 @@ class Learner:
             self.online.centre(frames)
             self.target.centre(frames)
 
+    def _prepared(self, batches: Iterator[Minibatch]) -> Iterator[tuple[Minibatch, Any]]:
+        """Each minibatch with what the loss starts from; `ahead` is then on the next one already, unless the
+        target network changes in between."""
+        if self.ahead is None:
+            for batch in batches:
+                yield batch, self._prepare(batch, self.updates)
+            return
+        everything = list(batches)
+        for i, batch in enumerate(everything):
+            ready, following = self.ahead.take(batch, self.updates), self.updates + 1
+            if i + 1 < len(everything) and not self._due(following):
+                self.ahead.prepare(everything[i + 1], following)
+            yield batch, ready
+
+    def _prepare(self, batch: Minibatch, number: int) -> Any:
+        """What the loss of update `number` starts from, which no online weights go into."""
+        self.their_generator.manual_seed(self._seed_of(number, "target"))
+        if self.agent.network.noisy:
+            resample_noise(self.target, 1, self.their_generator)
+        return self.loss.prepare(batch, self._horizon(number), self.their_generator)
+
+    def _due(self, updates: int) -> bool:
+        """Whether the target network changes after so many updates."""
+        period = self.config.reset_period
+        return updates % self.config.target_period == 0 or (period is not None and updates % period == 0)
+
     def _fresh_noise(self) -> None:
-        """Every update has random numbers of its own, which its number alone decides, so that a resumed run goes on
-        as the same run."""
-        self.generator.manual_seed(hash((self.seed, self.updates)) & 0x7FFF_FFFF_FFFF)
+        self.generator.manual_seed(self._seed_of(self.updates, "online"))
         if self.agent.network.noisy:
             resample_noise(self.online, 1, self.generator)
-            resample_noise(self.target, 1, self.generator)
         if self.agent.network.dropout:
             torch.manual_seed(self.generator.initial_seed())
 
-    def _horizon(self) -> Horizon:
+    def _seed_of(self, number: int, network: str) -> int:
+        """Every update has random numbers of its own, which its number alone decides, so that a resumed run goes on
+        as the same run."""
+        return hash((self.seed, number, ("online", "target").index(network))) & 0x7FFF_FFFF_FFFF
+
+    def _horizon(self, number: int) -> Horizon:
         a = self.agent
         if a.n_step_final is None and a.discount_final is None:
             return Horizon(a.n_step, a.discount)
-        since = self.updates % self.config.reset_period if self.config.reset_period else self.updates
+        since = number % self.config.reset_period if self.config.reset_period else number
         n = anneal_horizon(since, a.n_step, a.n_step_final or a.n_step, a.anneal_updates)
         final = a.discount if a.discount_final is None else a.discount_final
         return Horizon(n, anneal_discount(since, a.discount, final, a.anneal_updates))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.augment import views
 from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
+from distdqn.nets.head import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
 
@@ -33,7 +34,32 @@ class Lost(NamedTuple):
     q: Tensor
 
 
-Loss = Callable[[Minibatch, Horizon, torch.Generator], Lost]
+class Loss(NamedTuple):
+    """A loss function in two parts, `learn(prepare(batch, horizon, generator), generator)`, called as
+    `loss(batch, horizon, generator)` where one follows the other.
+
+    `prepare` does what needs no weights but the target network's, so that it may be done for the next minibatch
+    while this one is learned from: it must neither read nor change anything else that `learn` changes.
+    """
+
+    prepare: Callable[[Minibatch, Horizon, torch.Generator], Any]
+    learn: Callable[[Any, torch.Generator], Lost]
+
+    def __call__(self, batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Lost:
+        return self.learn(self.prepare(batch, horizon, generator), generator)
+
+
+class Prepared(NamedTuple):
+    """What a loss over transitions has of a minibatch of B, augmented k times at t, before it needs the online
+    network: what the torso sees at t-1, returns, the target network's values at t, and, for Double Q-learning, what
+    the torso sees there."""
+
+    batch: Minibatch
+    x_tm1: Tensor
+    r_t: Tensor
+    discount_t: Tensor
+    values_t: Values
+    x_t: Tensor | None
 
 
 class Rewards:
@@ -68,7 +94,9 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
     later = frames[torch.arange(len(frames), device=frames.device).unsqueeze(1), rows]
     if frames.dim() == 3:
         return frames[:, 0], later[:, 0]
-    return stack_frames(frames[:, :stack], batch.age[:, 0], stack), stack_frames(later, age_t, stack)
+    form = torch.channels_last if frames.device.type == "cpu" else torch.contiguous_format  # as convolutions want it
+    first, later = stack_frames(frames[:, :stack], batch.age[:, 0], stack), stack_frames(later, age_t, stack)
+    return first.contiguous(memory_format=form), later.contiguous(memory_format=form)
 
 
 def draw_tau(config: AgentConfig, count: int, rows: int, generator: torch.Generator) -> Tensor | None:
@@ -108,37 +136,46 @@ def _make_transition_loss(
     m, k = learner.online_views, learner.target_views
     net = config.network
 
-    def equation(
-        s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, s_t: Tensor, weight: Tensor,
-        tau_tm1: Tensor | None, tau_t: Tensor | None,
+    def theirs(
+        s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, s_t: Tensor, tau_t: Tensor | None
+    ) -> tuple[Tensor, Tensor, Values, Tensor | None]:
+        with torch.no_grad():
+            x_tm1, x_t = target.scaled(s_tm1), target.scaled(s_t)
+            q_tm1 = target.values(x_tm1[: len(a_tm1)])[0].q if config.bootstrap == "munchausen" else None
+            r_t = bellman.reward(r_t, q_tm1, a_tm1)
+            return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if config.bootstrap == "double" else None
+
+    def ours(
+        x_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, values_t: Values, x_t: Tensor | None,
+        weight: Tensor, tau_tm1: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         batch = len(a_tm1)
-        values_tm1, _ = online(s_tm1, None, tau_tm1)
+        values_tm1, _ = online.values(x_tm1, None, tau_tm1)
         with torch.no_grad():
-            x_t = online.scaled(s_t)  # once for both networks: the first layer's input costs as much as the layer
-            values_t, _ = target.values(x_t, None, tau_t)
-            selector = online.values(x_t)[0].q if config.bootstrap == "double" else None
-            q_tm1 = target(s_tm1[:batch])[0].q if config.bootstrap == "munchausen" else None
-            r_t = bellman.reward(r_t, q_tm1, a_tm1)
+            selector = None if x_t is None else online.values(x_t)[0].q
             goal = bellman.target(r_t.repeat(k), discount_t.repeat(k), values_t, selector)
             goal = goal.unflatten(0, (k, batch)).mean(0)
         loss, priority = bellman.loss(values_tm1, a_tm1.repeat(m), goal.repeat(m, *[1] * (goal.dim() - 1)))
         loss, priority = loss.view(m, batch).mean(0), priority.view(m, batch).mean(0)
         return (normalise_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
 
-    run = torch.compile(equation, dynamic=False) if compiled else equation
+    if compiled:
+        theirs, ours = torch.compile(theirs, dynamic=False), torch.compile(ours, dynamic=False)
 
-    def loss(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Lost:
+    def prepare(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Prepared:
         reward, discount = rewards(batch, horizon.discount)
         returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
         s_tm1, s_t = observations(batch, returns.steps, stack)
         if learner.augment != "none":
             s_tm1, s_t = views(learner, s_tm1, m, generator), views(learner, s_t, k, generator)
-        rows = len(batch.action)
-        return Lost(*run(
-            s_tm1, batch.action[:, 0], returns.returns, returns.discount, s_t, batch.importance,
-            draw_tau(config, net.online_quantiles, rows * m, generator),
-            draw_tau(config, net.target_quantiles, rows * k, generator),
-        ))  # fmt: skip
+        tau_t = draw_tau(config, net.target_quantiles, len(s_t), generator)
+        x_tm1, r_t, values_t, x_t = theirs(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
+        return Prepared(batch, x_tm1, r_t, returns.discount, values_t, x_t)
 
-    return loss
+    def learn(ready: Prepared, generator: torch.Generator) -> Lost:
+        tau_tm1 = draw_tau(config, net.online_quantiles, len(ready.x_tm1), generator)
+        batch = ready.batch
+        return Lost(*ours(ready.x_tm1, batch.action[:, 0], ready.r_t, ready.discount_t, ready.values_t, ready.x_t,
+                          batch.importance, tau_tm1))  # fmt: skip
+
+    return Loss(prepare, learn)

@@ -69,7 +69,8 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
         observation, start, action, reward = pieces
         return network.unroll(observation, state, start, action, reward, tau)
 
-    def loss(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Lost:
+    def loss(ready: tuple[Minibatch, Horizon], generator: torch.Generator) -> Lost:
+        batch, horizon = ready
         steps = unpack(batch, stack)
         b, total = steps.start.shape
         state = batch.memory
@@ -107,7 +108,7 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
         return Lost(weighted.sum() / real.sum().clamp_min(1), priorities,
                     chosen.q.detach().mean(-1).view(b, length).mean(1))  # fmt: skip
 
-    return loss
+    return Loss(lambda batch, horizon, _: (batch, horizon), loss)
 
 
 class _Positions:

@@ -126,13 +126,13 @@ def test_n_and_the_discount_are_annealed_again_after_each_reset(make_batch: Make
     agent = {"n_step": 8, "n_step_final": 2, "discount": 0.9, "discount_final": 0.99, "anneal_updates": 2}
     learner = make_learner(agent=agent, reset_period=4)
     used: list[Horizon] = []
-    inner = learner.loss
+    inner = learner.loss.prepare
 
-    def loss(batch: Any, horizon: Horizon, generator: torch.Generator) -> Any:
+    def prepare(batch: Any, horizon: Horizon, generator: torch.Generator) -> Any:
         used.append(horizon)
         return inner(batch, horizon, generator)
 
-    learner.loss = loss
+    learner.loss = learner.loss._replace(prepare=prepare)
     update(learner, make_batch(VECTOR, (2,) * 6, steps=8))
     # halfway: n = sqrt(8 * 2), the horizon 1 / (1 - discount) = sqrt(10 * 100)
     assert [h.n for h in used] == [8, 4, 2, 2, 8, 4]
@@ -142,16 +142,12 @@ def test_n_and_the_discount_are_annealed_again_after_each_reset(make_batch: Make
 
 def test_without_resets_n_is_annealed_once_and_without_finals_it_stays() -> None:
     learner = make_learner(agent={"n_step": 8, "n_step_final": 2, "discount": 0.9, "anneal_updates": 2})
-    got = []
-    for learner.updates in (0, 1, 2, 100):
-        got.append(learner._horizon())
+    got = [learner._horizon(number) for number in (0, 1, 2, 100)]
     assert [(h.n, round(h.discount, 9)) for h in got] == [(8, 0.9), (4, 0.9), (2, 0.9), (2, 0.9)]
     learner = make_learner(agent={"n_step": 3, "discount": 0.9, "discount_final": 0.0, "anneal_updates": 1})
-    learner.updates = 5
-    assert learner._horizon() == (3, pytest.approx(0.0))
+    assert learner._horizon(5) == (3, pytest.approx(0.0))
     learner = make_learner(agent={"n_step": 3, "discount": 0.9})
-    learner.updates = 5
-    assert learner._horizon() == (3, 0.9)
+    assert learner._horizon(5) == (3, 0.9)
 
 
 @pytest.mark.parametrize("value", [None, 0.05])

@@ -216,7 +216,7 @@ def test_without_burn_in_length_and_memory_it_is_the_loss_of_transitions(head: s
     online, target = oracle.pair(config.network, PIXELS)
     batch = tensors(stream(PIXELS, ROWS, n, seed=3)[0])
     transition = make_loss(config, LearnerConfig(), PIXELS.stack, online, target)
-    assert "transition" in transition.__qualname__
+    assert "transition" in transition.learn.__qualname__
     one = transition(batch, Horizon(n, 0.9), torch.Generator())
     two = lost(config, PIXELS, online, target, batch)
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
@@ -235,7 +235,7 @@ def test_what_needs_sequences_gets_their_loss() -> None:
     ):
         online, target = oracle.pair(config.network, VECTOR, config.contexts)
         loss = make_loss(config, LearnerConfig(), 1, online, target)
-        assert "sequence" in loss.__qualname__
+        assert "sequence" in loss.learn.__qualname__
 
 
 def test_observations_by_hand() -> None:

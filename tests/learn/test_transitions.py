@@ -29,10 +29,10 @@ def expected(config: AgentConfig, batch: Batch, horizon: Horizon) -> tuple[float
     """The loss, and each row's priority and mean Q."""
     online, target = oracle.pair(config.network, VECTOR)
     tau_tm1 = tau_t = [None] * ROWS
-    if config.network.head == "implicit_quantile":  # the fractions of the first observations are drawn first
+    if config.network.head == "implicit_quantile":  # the target network's fractions are drawn first
         random = generator()
-        tau_tm1 = list(torch.rand(ROWS, config.network.online_quantiles, generator=random))
         tau_t = list(torch.rand(ROWS, config.network.target_quantiles, generator=random))
+        tau_tm1 = list(torch.rand(ROWS, config.network.online_quantiles, generator=random))
     rewards = batch.reward
     if config.bonus.kind == "ngu":
         rewards = rewards + config.bonus.weight * batch.bonus

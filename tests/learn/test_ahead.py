@@ -1,0 +1,112 @@
+"""Preparing the next minibatch beside the update on this one: nothing but the time may differ."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distdqn.config import NetworkConfig
+from distdqn.learn.ahead import Ahead
+from distdqn.types import Batch
+from tests.learn.helpers import MLP, PIXELS, VECTOR, assert_same, make_learner, update
+
+Make = Callable[..., Batch]
+IQN = NetworkConfig(torso="mlp", hidden=(16,), head="implicit_quantile", noisy=True,
+                    online_quantiles=4, target_quantiles=4)  # fmt: skip
+
+
+def torn(batch: Batch, minibatch: int) -> Batch:
+    """`batch` with a reward that is not finite in one minibatch."""
+    reward = batch.reward.copy()
+    reward[sum(batch.sizes[:minibatch]), 0] = np.nan
+    return replace(batch, reward=reward)
+
+
+@pytest.mark.parametrize("bootstrap", ["max", "double", "munchausen"])
+@pytest.mark.parametrize("network", [MLP, IQN])
+@pytest.mark.parametrize(("period", "reset"), [(3, None), (1, None), (100, None), (100, 4)])
+def test_an_update_is_the_same_bit_for_bit(
+    make_batch: Make, bootstrap: str, network: NetworkConfig, period: int, reset: int | None
+) -> None:
+    agent: dict[str, Any] = {"bootstrap": bootstrap, "reward": "none"}
+    alone, beside = (
+        make_learner(VECTOR, network, threads=threads, target_period=period, reset_period=reset, agent=agent)
+        for threads in (1, 2)
+    )
+    assert alone.ahead is None and beside.ahead is not None
+    where: list[str] = []
+    inner = beside.loss.prepare
+
+    def prepare(*args: Any) -> Any:
+        where.append(threading.current_thread().name)
+        return inner(*args)
+
+    beside.loss = beside.loss._replace(prepare=prepare)
+    for call in range(3):
+        for learner in (alone, beside):
+            batch = make_batch(VECTOR, (4,) * 5, seed=call)
+            learner_parts, _ = update(learner, torn(batch, 2) if call == 1 else batch)
+            if learner is alone:
+                expected = learner_parts
+        for ours, theirs in zip(expected, learner_parts, strict=True):
+            np.testing.assert_array_equal(ours.priority, theirs.priority)
+        assert_same(alone.online.arrays(), beside.online.arrays())
+        assert_same(alone.target.arrays(), beside.target.arrays())
+    assert alone.updates == beside.updates == 14
+    assert all(name.startswith("ahead") for name in where)
+    # the minibatch after the torn one was announced as an update that did not happen, unless a change was due
+    assert len(where) >= 15
+
+
+def test_frames_are_prepared_aside_too(make_batch: Make) -> None:
+    alone, beside = (make_learner(PIXELS, NetworkConfig(torso="small", hidden=(8,)), threads=t) for t in (1, 2))
+    for learner in (alone, beside):
+        update(learner, make_batch(PIXELS, (3,) * 4))
+    assert_same(alone.online.arrays(), beside.online.arrays())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"target": "polyak"}, {"agent": {"returns": "peng", "n_step": 3}}, {"threads": 1}]
+)
+def test_nothing_is_done_ahead_where_there_is_nothing_to_gain(settings: dict[str, Any]) -> None:
+    learner = make_learner(**({"threads": 2} | settings))
+    assert learner.ahead is None and learner.threads == settings.get("threads", 2)
+
+
+def test_what_was_announced_is_taken_and_anything_else_is_made_anew() -> None:
+    made: list[tuple[str, int]] = []
+
+    def prepare(batch: str, number: int) -> str:
+        made.append((batch, number))
+        return f"{batch}{number}"
+
+    ahead = Ahead(prepare)
+    a, b = "a", "b"
+    ahead.prepare(a, 1)
+    assert ahead.take(a, 1) == "a1" and made == [("a", 1)]
+    ahead.prepare(b, 2)
+    assert ahead.take(b, 1) == "b1" and made[1:] == [("b", 2), ("b", 1)]
+    ahead.prepare(a, 3)
+    assert ahead.take(b, 3) == "b3"
+    assert ahead.take(a, 3) == "a3" and len(made) == 6
+
+
+def test_an_error_reaches_who_takes() -> None:
+    def prepare(batch: str, number: int) -> None:
+        raise ValueError(f"{batch} is bad")
+
+    ahead = Ahead(prepare)
+    ahead.prepare("this", 0)
+    with pytest.raises(ValueError, match="this is bad"):
+        ahead.take("this", 0)
+
+
+def test_its_thread_computes_alone() -> None:
+    torch.set_num_threads(1)
+    assert Ahead(lambda *_: torch.get_num_threads()).take(None, 0) == 1
