@@ -29,6 +29,8 @@ SLOTS = 8
 SHOWN = 8
 """Images in the picture, not seen in training."""
 REPORTS = 10
+SIZE = 1e-3
+"""Weight of the features' mean square beside the reconstruction loss."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,12 @@ def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
 def fit(
     network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, updates: int, config: RunConfig
 ) -> list[float]:
-    """Adam on minibatches of `images`; gives the loss of every update."""
+    """Adam on minibatches of `images`; gives the reconstruction loss of every update.
+
+    A decoder is content with features of any size, and theirs grows a thousandfold: the first Q-values would be as
+    large, and learning would begin with forgetting them. `SIZE` times the mean square of the features keeps it
+    about 1.
+    """
     device = next(network.parameters()).device
     params = [*network.torso.parameters(), *autoencoder.parameters()]
     optimiser = torch.optim.Adam(params, lr=1e-3)
@@ -121,9 +128,10 @@ def fit(
     start = time.monotonic()
     for update in range(1, updates + 1):
         batch = torch.from_numpy(images[rng.integers(0, len(images), size)]).to(device)
-        loss = autoencoder(network, batch)
+        features = network.torso(network.scaled(batch))
+        loss = autoencoder.error(features, batch)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + SIZE * features.square().mean()).backward()
         optimiser.step()
         losses.append(float(loss.detach()))
         if update % max(1, updates // REPORTS) == 0:

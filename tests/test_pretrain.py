@@ -123,3 +123,20 @@ def test_training_draws_better_pictures() -> None:
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
     changed = {n for n, a in network.arrays().items() if (a != before[n]).any()}
     assert changed and all(n.startswith("torso.") for n in changed)
+
+
+def test_features_keep_a_size_that_learning_can_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([*CATCH, "learner.batch_size=32"])
+    spec = check_env(config.env)
+    images = collect(config, spec, 300)
+
+    def size() -> float:
+        torch.manual_seed(0)
+        network = QNetwork(config.agent.network, spec)
+        fit(network, Autoencoder(network, spec), images, 400, config)
+        with torch.no_grad():
+            return float(network.torso(network.scaled(torch.from_numpy(images))).square().mean().sqrt())
+
+    kept = size()
+    monkeypatch.setattr("distdqn.pretrain.SIZE", 0.0)
+    assert kept < 2 and size() > 3 * kept

@@ -24,4 +24,8 @@ class Autoencoder(nn.Module):
 
     def forward(self, network: QNetwork, observation: Tensor) -> Tensor:
         """Mean binary cross-entropy of the drawn pixels, a scalar; its gradient reaches the torso, too."""
-        return F.binary_cross_entropy_with_logits(self.logits(network, observation), observation.float() / 255)
+        return self.error(network.torso(network.scaled(observation)), observation)
+
+    def error(self, features: Tensor, observation: Tensor) -> Tensor:
+        """As `forward`, from the torso's `features` `[B, F]` of `observation`."""
+        return F.binary_cross_entropy_with_logits(self.decoder(features), observation.float() / 255)
