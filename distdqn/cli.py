@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     door = doors.add_parser("plot", help="learning curves of one run or several")
     door.add_argument("folders", metavar="RUN", type=Path, nargs="+")
     door.add_argument("--out", type=Path, default=Path("curves.png"))
+    door.add_argument("--panels", action="store_true", help="a small panel for each setting, over frames alone")
     door.set_defaults(run=_plot)
     door = doors.add_parser("bench", help="throughput of each stage and of the whole",
                             usage="distdqn bench [KEY=VALUE ...]")  # fmt: skip
@@ -230,10 +231,10 @@ def _record(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _plot(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.report.plot import PlotError, plot_runs
+    from distdqn.report.plot import PlotError, plot_panels, plot_runs
 
     try:
-        print(plot_runs(known.folders, known.out))
+        print((plot_panels if known.panels else plot_runs)(known.folders, known.out))
     except PlotError as error:
         raise ConfigError(str(error)) from None
     return 0

@@ -13,8 +13,10 @@ from distdqn.record import jsonl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
+COLUMNS = 6
 _COLOURS = ("#2a6fbb", "#d1495b", "#2e8b57", "#e09f3e", "#7b4b94", "#1b998b", "#8d6a4f", "#5c677d")
 
 
@@ -26,7 +28,7 @@ class PlotError(RuntimeError):
 class Curve:
     """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`.
 
-    Runs of the same `kind` differ only in their seed.
+    Runs of the same `kind` differ only in their seed and their engine.
     """
 
     path: Path
@@ -48,7 +50,7 @@ def read_curve(path: Path) -> Curve:
         raise PlotError(f"{path} has no returns to draw yet: no game has ended in {metrics.name}")
     text = config.read_text(encoding="utf-8", errors="replace")
     name = re.search(r"^name:[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
-    kind = re.sub(r"^(seed|run_dir|track|screen|note):.*$", "", text, flags=re.MULTILINE)
+    kind = re.sub(r"^(seed|run_dir|track|screen|note):.*$|^engine:\n(?: .*\n)*", "", text, flags=re.MULTILINE)
     return Curve(path, name.group(1).strip("'\"") if name else path.name, kind, training, evaluation)
 
 
@@ -61,21 +63,15 @@ def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
 
     Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
     """
-    if not runs:
-        raise PlotError("no run to draw was given")
-    curves = [read_curve(Path(run)) for run in runs]
-    kinds = list(dict.fromkeys(c.kind for c in curves))
+    curves, kinds = _read(runs)
     seconds = max(
         float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1])
     )
     unit, label = (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(12, 4.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(12, 4.5)
     over_frames, over_time = figure.subplots(1, 2, sharey=True)
     for axes, column, scale in ((over_frames, 0, 1.0), (over_time, 1, unit)):
         for curve in curves:
@@ -90,6 +86,69 @@ def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
     over_frames.set_ylabel("return of a game", color=_INK)
     over_time.set_xlabel(f"wall-clock time, {label}", color=_INK)
     _legend(over_frames, curves, kinds)
+    return _save(figure, out)
+
+
+def plot_panels(runs: list[Path], out: Path) -> Path:
+    """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path.
+
+    For comparisons of many settings, which would hide each other in one pair of axes.
+
+    Raises `PlotError` as `plot_runs` does.
+    """
+    curves, kinds = _read(runs)
+
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    columns = min(len(kinds), COLUMNS)
+    rows = -(-len(kinds) // columns)
+    figure = _figure(2.2 * columns, 1.75 * rows + 0.3)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, name, kind in zip(panels, _names(curves, kinds), kinds, strict=False):
+        for curve in curves:
+            if curve.kind == kind:
+                _draw(axes, curve, 0, 1.0, _COLOURS[0], small=True)
+        _tidy(axes)
+        axes.set_title(name, fontsize=9, color=_INK, loc="left")
+        axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    for axes in panels[len(kinds) :]:
+        axes.set_visible(False)
+    figure.supxlabel("emulator frames", fontsize=9, color=_INK)
+    figure.supylabel("return of a game", fontsize=9, color=_INK)
+    return _save(figure, out)
+
+
+def _read(runs: list[Path]) -> tuple[list[Curve], list[str]]:
+    """The curves, and their kinds in the order of the first run of each."""
+    if not runs:
+        raise PlotError("no run to draw was given")
+    curves = [read_curve(Path(run)) for run in runs]
+    return curves, list(dict.fromkeys(c.kind for c in curves))
+
+
+def _names(curves: list[Curve], kinds: list[str]) -> list[str]:
+    """What to call each kind. Two settings of one experiment have one name: their folders tell them apart."""
+    groups = [[c for c in curves if c.kind == kind] for kind in kinds]
+    names = [group[0].name for group in groups]
+    texts = []
+    for name, group in zip(names, groups, strict=True):
+        text = name if names.count(name) == 1 else f"{name} ({group[0].path.resolve().name})"
+        texts.append(text + (f", {len(group)} seeds" if len(group) > 1 else ""))
+    return texts
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, out: Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="png", facecolor="white")
@@ -125,15 +184,15 @@ def _points(records: list[dict[str, float]], metric: str) -> tuple[np.ndarray, n
     return frames, seconds, returns
 
 
-def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str) -> None:
+def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, small: bool = False) -> None:
     x, y = curve.training[column] / scale, curve.training[2]
     if len(x):
         axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.25, zorder=2)
-        axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=2, zorder=3)
+        axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=1 if small else 2, zorder=3)
     x, y = curve.evaluation[column] / scale, curve.evaluation[2]
     if len(x):
-        axes.plot(x, y, color=colour, linewidth=0, marker="o", markersize=5.5, markerfacecolor="white",
-                  markeredgewidth=1.5, zorder=4)  # fmt: skip
+        axes.plot(x, y, color=colour, linewidth=0, marker="o", markersize=3 if small else 5.5, markerfacecolor="white",
+                  markeredgewidth=1 if small else 1.5, zorder=4)  # fmt: skip
 
 
 def _tidy(axes: Axes) -> None:
@@ -149,14 +208,10 @@ def _tidy(axes: Axes) -> None:
 def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
     from matplotlib.lines import Line2D
 
-    groups = [[c for c in curves if c.kind == kind] for kind in kinds]
-    names = [group[0].name for group in groups]
-    handles = []
-    for i, group in enumerate(groups):
-        # Two settings of one experiment have one name: their folders tell them apart.
-        text = names[i] if names.count(names[i]) == 1 else f"{names[i]} ({group[0].path.resolve().name})"
-        text += f", {len(group)} seeds" if len(group) > 1 else ""
-        handles.append(Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=2.5, label=text))
+    handles = [
+        Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=2.5, label=name)
+        for i, name in enumerate(_names(curves, kinds))
+    ]
     handles.append(Line2D([], [], color=_QUIET, linewidth=2, label="training, smoothed"))
     if any(len(c.evaluation[0]) for c in curves):
         handles.append(Line2D([], [], color=_QUIET, linewidth=0, marker="o", markersize=5.5,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distdqn.report.plot import PlotError, plot_runs, read_curve, smooth
+from distdqn.cli import main
+from distdqn.report.plot import COLUMNS, PlotError, plot_panels, plot_runs, read_curve, smooth
 
 
 def run(
@@ -29,10 +30,23 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     assert (int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")) == (1200, 450)
 
 
+def test_settings_have_a_panel_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rising = [(i * 1000.0, i * 60.0, i - 21.0) for i in range(1, 40)]
+    runs = [run(tmp_path / f"{n}{s}", f"name: agent{n}\nseed: {s}\n", rising) for n in range(8) for s in (1, 2)]
+    out = tmp_path / "panels.png"
+    assert main(["plot", "--panels", "--out", str(out), *map(str, runs)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    width, height = (int.from_bytes(out.read_bytes()[i : i + 4], "big") for i in (16, 20))
+    one = plot_panels(runs[:2], tmp_path / "one.png").read_bytes()
+    assert width == COLUMNS * int.from_bytes(one[16:20], "big") and height > int.from_bytes(one[20:24], "big")
+    with pytest.raises(PlotError, match="no run"):
+        plot_panels([], out)
+
+
 def test_seeds_are_of_one_kind_and_other_settings_are_not(tmp_path: Path) -> None:
     configs = [
         "name: 'a'\nseed: 1\nrun_dir: x\nlr: 1\n",
-        "name: 'a'\nseed: 2\nrun_dir: y\nlr: 1\n",
+        "name: 'a'\nseed: 2\nrun_dir: y\nengine:\n  kind: ray\n  address: null\nlr: 1\n",
         "name: 'a'\nseed: 1\nlr: 2\n",
     ]
     a, b, c = (read_curve(run(tmp_path / str(i), text, [(1, 1, 1)])) for i, text in enumerate(configs))
