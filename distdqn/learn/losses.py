@@ -141,6 +141,8 @@ def _make_transition_loss(
     ) -> tuple[Tensor, Tensor, Values, Tensor | None]:
         with torch.no_grad():
             x_tm1, x_t = target.scaled(s_tm1), target.scaled(s_t)
+            if target.bf16:  # as the first layer would have it: half the bytes to hand over
+                x_tm1, x_t = x_tm1.bfloat16(), x_t.bfloat16()
             q_tm1 = target.values(x_tm1[: len(a_tm1)])[0].q if config.bootstrap == "munchausen" else None
             r_t = bellman.reward(r_t, q_tm1, a_tm1)
             return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if config.bootstrap == "double" else None

@@ -79,13 +79,12 @@ class QNetwork(nn.Module):
         return self.values(self.scaled(observation), state, tau)
 
     def scaled(self, observation: Tensor) -> Tensor:
-        """What the torso sees: float32, or bfloat16 of pixels where it computes in that; pixels are in [0, 1] or,
-        with `contrast`, around the mean frame."""
+        """What the torso sees: float32, pixels in [0, 1] or, with `contrast`, around the mean frame."""
         if self.scale:
             observation = observation.float() / 255
         if self.contrast:
             observation = (observation - self.mean_frame) * self.contrast
-        return observation.bfloat16() if self.scale and self.bf16 else observation
+        return observation
 
     def values(
         self, scaled: Tensor, state: Tensor | None = None, tau: Tensor | None = None

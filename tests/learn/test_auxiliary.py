@@ -91,6 +91,15 @@ def test_the_learner_minimises_its_weighted_loss(make_batch: Make) -> None:
     assert_same(*({n: v for n, v in x.online.arrays().items() if n.startswith("head.")} for x in (one, two)))
 
 
+@pytest.mark.parametrize("augment", ["none", "both"])
+def test_it_draws_beside_a_network_in_bfloat16(make_batch: Make, augment: str) -> None:
+    learner = make_learner(IMAGES, SMALL, bf16="on", augment=augment, agent={"autoencoder": 0.3})
+    before = learner.online.arrays()
+    _, stats = update(learner, make_batch(IMAGES, (6, 6)))
+    assert stats.updates == 2 and np.isfinite(stats.loss)
+    assert differ(before, learner.online.arrays())
+
+
 def test_the_decoder_stays_on_the_learner(make_batch: Make) -> None:
     learner = make_learner(IMAGES, SMALL, agent={"autoencoder": 0.3})
     assert learner.weights().arrays.keys() == make_learner(IMAGES, SMALL).weights().arrays.keys()
