@@ -89,6 +89,7 @@ def test_a_run_outlives_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
         coordinator.pause()
         coordinator.finish(evaluate=True, timeout=20)
         coordinator.pause()
+        dead = [name.partition("-")[0] for name, (_, component) in engine._components.items() if component is None]
         engine.close()
 
         assert on_the_way(s.progress) == 0, s.progress.count
@@ -102,8 +103,8 @@ def test_a_run_outlives_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
             values = [line[name] for line in lines]
             assert values == sorted(values), f"{name} went back"
         faults = s.progress.faults
-        for kind, deaths in engine.deaths.items():  # one that was asked for nothing more is not missed
-            assert deaths - 1 <= faults[f"{kind}_restarts"] <= deaths, (kind, engine.deaths, faults)
+        for kind, deaths in engine.deaths.items():  # those that were asked for nothing more are not missed
+            assert deaths - dead.count(kind) <= faults[f"{kind}_restarts"] <= deaths, (kind, engine.deaths, faults)
         assert s.progress.count["learner_updates"] > 100
 
         found = checkpoint.newest_valid(folder.checkpoints)
