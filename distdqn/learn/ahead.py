@@ -20,7 +20,7 @@ class Ahead:
 
     Loop:
         ahead.prepare(batches[0], number)
-        ready = ahead.take(batches[0], number)     # what `prepare` gave, made now if it was not announced
+        ready = ahead.take(batches[0], number)
         ahead.prepare(batches[1], number + 1)      # goes on beside the caller
     """
 
@@ -34,7 +34,11 @@ class Ahead:
         self._announced = batch, number, self._pool.submit(self._prepare, batch, number)
 
     def take(self, batch: Any, number: int) -> Any:
-        """What is prepared for `batch` as update `number`."""
+        """What is prepared for `batch` as update `number`; made now if something else was announced.
+
+        Raises:
+            Exception: whatever preparing what was announced, or this, has raised.
+        """
         announced, self._announced = self._announced, None
         if announced is not None:
             ready = announced[2].result()

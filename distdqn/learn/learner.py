@@ -190,7 +190,8 @@ class Learner:
     def _seed_of(self, number: int, network: str) -> int:
         """Every update has random numbers of its own, which its number alone decides, so that a resumed run goes on
         as the same run."""
-        return hash((self.seed, number, ("online", "target").index(network))) & 0x7FFF_FFFF_FFFF
+        numbers = self.seed, number, int(network == "target")  # no text: its hash is another in every process
+        return hash(numbers) & 0x7FFF_FFFF_FFFF
 
     def _horizon(self, number: int) -> Horizon:
         a = self.agent

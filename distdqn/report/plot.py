@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
 COLUMNS = 6
+"""Panels in a row."""
 _COLOURS = ("#2a6fbb", "#d1495b", "#2e8b57", "#e09f3e", "#7b4b94", "#1b998b", "#8d6a4f", "#5c677d")
 
 
