@@ -149,9 +149,10 @@ class LearnerConfig(Section):
     """Gradient steps between two versions of the weights for the actors."""
     threads: int = number(1, 1, 256)
     """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
-    one of them compute the next minibatch's target values meanwhile."""
+    one of them compute the next minibatch's target values and the gradients of weights meanwhile."""
     compile: str = choice("auto", "auto", "on", "off")
-    """torch.compile of the loss: `auto` does it for pixels on the CPU."""
+    """torch.compile of the loss: `auto` does it for pixels on the CPU, unless a second thread shares the work, which
+    gains more and does not go with it."""
     bf16: str = choice("off", "auto", "on", "off")
     """bfloat16 autocast of the torso, faster and less exact. `auto`: for pixels, where the device computes in it."""
     max_bad_updates: int = number(10, 1)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Numbers in glibc's malloc.h."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -40,6 +43,20 @@ def cpu_has(flag: str) -> bool:
         return f" {flag} " in Path("/proc/cpuinfo").read_text().replace("\n", " \n")
     except OSError:
         return False
+
+
+def keep_freed_memory() -> None:
+    """From now on this process keeps what it frees, up to 512 MiB, instead of giving it back.
+
+    Tensors of some MiB come and go in every update. With glibc's own thresholds each of them is mapped anew, page
+    by page, and taking a page away interrupts the other threads. Elsewhere than on glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that every version takes
+    mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 def inspect() -> Machine:

@@ -1,13 +1,14 @@
-"""The part of an update that needs no online weights, done for the next minibatch while this one is learned from."""
+"""A second thread for the learner on a CPU, which prepares the next minibatch while this one is learned from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+T = TypeVar("T")
 Prepare = Callable[[Any, int], Any]
 """A minibatch and the number of the update that it is for, to what the update starts from."""
 
@@ -28,6 +29,10 @@ class Ahead:
         self._prepare = prepare
         self._pool = ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (1,))
         self._announced: tuple[Any, int, Future[Any]] | None = None
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Begins something else on that thread, when it is free."""
+        return self._pool.submit(job)
 
     def prepare(self, batch: Any, number: int) -> None:
         """Begins with `batch`, which nothing may change until it is taken."""

@@ -20,7 +20,8 @@ from distdqn.learn.novelty import NoveltyLearner
 from distdqn.learn.optimiser import make_optimiser, optimiser_state, restore_optimiser, step_size
 from distdqn.learn.pretrained import load_torso
 from distdqn.learn.regularise import penalty, shrink_and_perturb, weights_of
-from distdqn.machine import cpu_has
+from distdqn.learn.weight_gradients import WeightGradients
+from distdqn.machine import cpu_has, keep_freed_memory
 from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.noisy import resample_noise
 from distdqn.nets.qnetwork import QNetwork, stack_frames
@@ -63,9 +64,14 @@ class Learner:
         self.target.load_state_dict(self.online.state_dict())
         self.online.bf16 = self.target.bf16 = self._bf16(spec)
         compiled = config.compile == "on" or (
-            config.compile == "auto" and self.device.type == "cpu" and spec.pixels
+            # with a second thread more is gained from splitting the backward pass, which cannot be compiled then
+            config.compile == "auto" and self.device.type == "cpu" and spec.pixels and self.ahead is None
         )
         self.loss = make_loss(agent, config, spec.stack, self.online, self.target, compiled)
+        self.gradients: WeightGradients | None = None
+        if self.ahead is not None and not compiled:
+            self.gradients = WeightGradients(self.online, self.ahead.submit)
+            keep_freed_memory()
         self.autoencoder = Autoencoder(self.online, spec).to(self.device) if agent.autoencoder else None
         self.parameters = [*self.online.parameters(), *(self.autoencoder.parameters() if self.autoencoder else ())]
         self.penalised = weights_of(self.online) if config.l1 or config.l2 else []
@@ -110,6 +116,8 @@ class Learner:
             loss, td_abs, q = self.loss.learn(ready, self.generator)
             self.optimiser.zero_grad(set_to_none=True)
             (loss + extra if (extra := self._extra(batch)) is not None else loss).backward()
+            if self.gradients is not None:
+                self.gradients.finish()
             norm = self._clip_gradients()
             if bool(torch.isfinite(norm + loss.detach())):
                 self.optimiser.step()

@@ -90,13 +90,17 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
     """The stacked first observation of each window and the one `steps` `[B]` later, from the raw frames."""
     frames = batch.frames
     age_t = batch.age.gather(1, (steps - 1).unsqueeze(1)).squeeze(1) + 1
-    rows = steps.unsqueeze(1) + torch.arange(stack, device=frames.device)
-    later = frames[torch.arange(len(frames), device=frames.device).unsqueeze(1), rows]
+    count, length = frames.shape[:2]
+    rows = (torch.arange(count, device=frames.device) * length + steps).unsqueeze(1)
+    rows = rows + torch.arange(stack, device=frames.device)
+    later = frames.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (count, stack))
     if frames.dim() == 3:
         return frames[:, 0], later[:, 0]
-    form = torch.channels_last if frames.device.type == "cpu" else torch.contiguous_format  # as convolutions want it
     first, later = stack_frames(frames[:, :stack], batch.age[:, 0], stack), stack_frames(later, age_t, stack)
-    return first.contiguous(memory_format=form), later.contiguous(memory_format=form)
+    if frames.device.type != "cpu":
+        return first, later
+    # planes last, as convolutions on a CPU want it; faster than `contiguous(memory_format=...)` for bytes
+    return torch.stack(first.unbind(1), -1).movedim(-1, 1), torch.stack(later.unbind(1), -1).movedim(-1, 1)
 
 
 def draw_tau(config: AgentConfig, count: int, rows: int, generator: torch.Generator) -> Tensor | None:

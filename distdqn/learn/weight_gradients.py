@@ -1,0 +1,154 @@
+"""Gradients of weights, computed on another thread while the gradient goes on through the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Gradient = tuple[Tensor, Tensor | None]
+"""Of a layer's weight and of its bias, if it has one."""
+Job = Callable[[], Gradient]
+
+LEAST = 1 << 16
+"""Weights of a fully connected layer for which handing the job over costs less than it saves."""
+
+
+class WeightGradients:
+    """Has the weight gradients of a network's wide layers computed by `submit`, on another thread.
+
+    The gradient of a layer's weights is needed by nobody before the whole backward pass is done, while that of its
+    input is what the pass goes on with. So on a CPU the two are computed side by side. What comes out is the same
+    to the bit.
+
+    Loop:
+        loss.backward()
+        gradients.finish()    # now every parameter has its `grad`
+
+    Args:
+        network: its convolutions and wide fully connected layers are replaced in place, other layers stay.
+        submit: begins a job on a thread that may be busy with others.
+    """
+
+    def __init__(self, network: nn.Module, submit: Callable[[Job], Future[Gradient]]) -> None:
+        self._submit = submit
+        self._running: list[tuple[nn.Module, Future[Gradient]]] = []
+        for layer in network.modules():
+            # exactly these: a subclass computes its weights from others
+            if type(layer) is nn.Conv2d or (type(layer) is nn.Linear and layer.weight.numel() >= LEAST):
+                layer.forward = self._forward_of(layer)  # type: ignore[method-assign, assignment]
+
+    def _forward_of(self, layer: nn.Conv2d | nn.Linear) -> Callable[[Tensor], Tensor]:
+        function = _Convolution if isinstance(layer, nn.Conv2d) else _Linear
+        plain = layer.forward
+
+        def forward(x: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                return plain(x)
+            out: Tensor = function.apply(x, layer.weight, layer, self._begin)
+            return out
+
+        return forward
+
+    def _begin(self, layer: nn.Module, job: Job, aside: bool) -> None:
+        """Begins `job` aside, or does it here."""
+        done: Future[Gradient] = Future()
+        if aside:
+            done = self._submit(job)
+        else:
+            done.set_result(job())
+        self._running.append((layer, done))
+
+    def finish(self) -> None:
+        """Waits for what is still computed and adds all of it to the parameters' `grad`.
+
+        Raises:
+            Exception: whatever computing a gradient has raised.
+        """
+        running, self._running = self._running, []
+        for layer, done in running:
+            weight, bias = done.result()
+            _add(layer.weight, weight)
+            if bias is not None:
+                _add(layer.bias, bias)
+
+
+def _add(parameter: Any, gradient: Tensor) -> None:
+    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _like(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """`gradient` in the type and the memory layout of its parameter: a fused optimiser takes the latter for granted."""
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def _cast(x: Tensor, layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The input, weight and bias of a layer as autocast would have them."""
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else layer.weight.dtype
+    bias = layer.bias
+    return x.to(kind), layer.weight.detach().to(kind), None if bias is None else bias.detach().to(kind)
+
+
+class _Convolution(torch.autograd.Function):
+    """`nn.Conv2d` whose backward gives the gradient of the input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, _: Tensor, layer: nn.Conv2d, begin: Callable[..., None]) -> Tensor:
+        ctx.kind = x.dtype
+        x, weight, bias = _cast(x, layer)
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.begin = layer, begin
+        return torch.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, weight = ctx.saved_tensors
+        layer = ctx.layer
+        shapes = [layer.out_channels], layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups
+
+        def backward(which: list[bool]) -> tuple[Tensor, Tensor, Tensor | None]:
+            out: Any = torch.ops.aten.convolution_backward(gradient, x, weight, *shapes, which)
+            return out
+
+        @torch.no_grad()
+        def job() -> Gradient:
+            _, of_weight, of_bias = backward([False, True, layer.bias is not None])
+            return _like(layer.weight, of_weight), None if of_bias is None else _like(layer.bias, of_bias)
+
+        # the first layer of a network is the last one here: nothing is left to do beside it
+        onwards = ctx.needs_input_grad[0]
+        ctx.begin(layer, job, onwards)
+        return backward([True, False, False])[0].to(ctx.kind) if onwards else None, None, None, None
+
+
+class _Linear(torch.autograd.Function):
+    """`nn.Linear` whose backward gives the gradient of the input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, _: Tensor, layer: nn.Linear, begin: Callable[..., None]) -> Tensor:
+        ctx.kind = x.dtype
+        x, weight, bias = _cast(x, layer)
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.begin = layer, begin
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, weight = ctx.saved_tensors
+        layer = ctx.layer
+
+        @torch.no_grad()
+        def job() -> Gradient:
+            rows = gradient.flatten(0, -2)
+            of_bias = None if layer.bias is None else _like(layer.bias, rows.sum(0))
+            return _like(layer.weight, rows.t() @ x.flatten(0, -2)), of_bias
+
+        onwards = ctx.needs_input_grad[0]
+        ctx.begin(layer, job, onwards)
+        return (gradient @ weight).to(ctx.kind) if onwards else None, None, None, None
