@@ -23,6 +23,14 @@ EXAMPLES = """examples:
   distdqn record runs/pong-20260101-120000             a GIF of a game with its Q-values
 """
 
+BENCH = """Measures this machine with the config at hand and prints one table. Keys are those of train, and:
+
+  seconds=S          for each stage (default: 5); the whole system takes six times as long
+  memory_minutes=M   then fills the replay and watches the memory for so long
+  peer=sb3           instead: Stable-Baselines3's DQN in turn with ours, on equal terms
+  agents=all         instead: what each agent costs beside dqn_2015; or some, agents=c51,rainbow
+  out=FILE.json      writes the figures too"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a door; gives the exit code: 0 done, 2 bad input, 3 stopped early but resumable, 1 anything else."""
@@ -73,13 +81,17 @@ def _parser() -> argparse.ArgumentParser:
                     "Use it with agent.network.pretrained=FILE.safetensors.",
     )  # fmt: skip
     door.set_defaults(run=_pretrain)
-    door = doors.add_parser("resume", help="go on with a run that was stopped, or further than it was to go",
-                            usage="distdqn resume RUN [KEY=VALUE ...]")  # fmt: skip
-    door.add_argument("folder", metavar="RUN", type=Path)
+    door = doors.add_parser(
+        "resume", help="go on with a run that was stopped, or further than it was to go", formatter_class=formatter,
+        usage="distdqn resume RUN [KEY=VALUE ...]",
+        description="Goes on from the newest checkpoint: same counters, epsilon, target network, optimiser, W&B run.\n"
+                    "Keys may change, such as budget.env_frames; those of the network and of the environment may not.",
+    )  # fmt: skip
+    door.add_argument("folder", metavar="RUN", type=Path, help="the run's folder")
     door.set_defaults(run=_resume)
     door = doors.add_parser("evaluate", help="play games with a run's best weights")
     door.add_argument("folder", metavar="RUN", type=Path)
-    door.add_argument("--episodes", type=_positive, default=30)
+    door.add_argument("--episodes", type=_positive, default=30, help="games (default: 30)")
     door.add_argument("--seed", type=int, default=1_000_003)
     door.add_argument("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
     door.set_defaults(run=_evaluate)
@@ -92,12 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     door.add_argument("--max-frames", type=int, default=0, help="keep only the last frames (0: all)")
     door.set_defaults(run=_record)
     door = doors.add_parser("plot", help="learning curves of one run or several")
-    door.add_argument("folders", metavar="RUN", type=Path, nargs="+")
-    door.add_argument("--out", type=Path, default=Path("curves.png"))
+    door.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="folders of runs")
+    door.add_argument("--out", type=Path, default=Path("curves.png"), help="the picture (default: curves.png)")
     door.add_argument("--panels", action="store_true", help="a small panel for each setting, over frames alone")
     door.set_defaults(run=_plot)
-    door = doors.add_parser("bench", help="throughput of each stage and of the whole",
-                            usage="distdqn bench [KEY=VALUE ...]")  # fmt: skip
+    door = doors.add_parser(
+        "bench", help="throughput of each stage and of the whole", formatter_class=formatter,
+        usage="distdqn bench [KEY=VALUE ...]", description=BENCH,
+    )  # fmt: skip
     door.set_defaults(run=_bench)
     door = doors.add_parser("doctor", help="what this machine has and what it would run")
     door.set_defaults(run=_doctor)
