@@ -14,7 +14,8 @@ from distdqn.algo.horizon import anneal_discount, anneal_horizon
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.ahead import Ahead
 from distdqn.learn.auxiliary import Autoencoder
-from distdqn.learn.losses import Horizon, make_loss
+from distdqn.learn.loss import Horizon
+from distdqn.learn.losses import make_loss
 from distdqn.learn.minibatch import Minibatch, ToDevice, cut, split
 from distdqn.learn.novelty import NoveltyLearner
 from distdqn.learn.optimiser import make_optimiser, optimiser_state, restore_optimiser, step_size

@@ -11,7 +11,7 @@ from distdqn.algo.priority import normalise_importance, sequence_priority
 from distdqn.algo.returns import lambda_returns, n_step
 from distdqn.config import AgentConfig
 from distdqn.learn.bellman import Bellman
-from distdqn.learn.losses import Horizon, Loss, Lost, Rewards, draw_tau
+from distdqn.learn.loss import Horizon, Loss, Lost, Rewards, draw_tau
 from distdqn.learn.minibatch import Minibatch
 from distdqn.nets.head import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames

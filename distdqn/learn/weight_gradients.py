@@ -43,13 +43,12 @@ class WeightGradients:
                 layer.forward = self._forward_of(layer)  # type: ignore[method-assign, assignment]
 
     def _forward_of(self, layer: nn.Conv2d | nn.Linear) -> Callable[[Tensor], Tensor]:
-        function = _Convolution if isinstance(layer, nn.Conv2d) else _Linear
         plain = layer.forward
 
         def forward(x: Tensor) -> Tensor:
             if not torch.is_grad_enabled():
                 return plain(x)
-            out: Tensor = function.apply(x, layer.weight, layer, self._begin)
+            out: Tensor = _Aside.apply(x, layer.weight, layer, self._begin)
             return out
 
         return forward
@@ -93,62 +92,44 @@ def _cast(x: Tensor, layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     return x.to(kind), layer.weight.detach().to(kind), None if bias is None else bias.detach().to(kind)
 
 
-class _Convolution(torch.autograd.Function):
-    """`nn.Conv2d` whose backward gives the gradient of the input alone."""
+def _gradients(layer: Any, out: Tensor, x: Tensor, weight: Tensor, which: tuple[bool, bool]) -> tuple[Any, Any, Any]:
+    """Gradients of the input and, by the second of `which`, of the weight and the bias, from that of the output."""
+    own = which[1] and layer.bias is not None
+    if isinstance(layer, nn.Conv2d):
+        shapes = [layer.out_channels], layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups
+        found: Any = torch.ops.aten.convolution_backward(out, x, weight, *shapes, [*which, own])
+        return found
+    of_x = out @ weight if which[0] else None
+    rows = out.flatten(0, -2)
+    of_weight = rows.t() @ x.flatten(0, -2) if which[1] else None
+    return of_x, of_weight, rows.sum(0) if own else None
+
+
+class _Aside(torch.autograd.Function):
+    """A layer whose backward pass gives the gradient of the input alone, and begins a job for that of the weights."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, _: Tensor, layer: nn.Conv2d, begin: Callable[..., None]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, _: Tensor, layer: Any, begin: Callable[[nn.Module, Job, bool], None]) -> Tensor:
         ctx.kind = x.dtype
         x, weight, bias = _cast(x, layer)
         ctx.save_for_backward(x, weight)
         ctx.layer, ctx.begin = layer, begin
-        return torch.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        if isinstance(layer, nn.Conv2d):
+            return torch.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return nn.functional.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, weight = ctx.saved_tensors
-        layer = ctx.layer
-        shapes = [layer.out_channels], layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups
-
-        def backward(which: list[bool]) -> tuple[Tensor, Tensor, Tensor | None]:
-            out: Any = torch.ops.aten.convolution_backward(gradient, x, weight, *shapes, which)
-            return out
+    def backward(ctx: Any, out: Tensor) -> tuple[Tensor | None, None, None, None]:
+        (x, weight), layer = ctx.saved_tensors, ctx.layer
 
         @torch.no_grad()
         def job() -> Gradient:
-            _, of_weight, of_bias = backward([False, True, layer.bias is not None])
+            _, of_weight, of_bias = _gradients(layer, out, x, weight, (False, True))
             return _like(layer.weight, of_weight), None if of_bias is None else _like(layer.bias, of_bias)
 
         # the first layer of a network is the last one here: nothing is left to do beside it
         onwards = ctx.needs_input_grad[0]
         ctx.begin(layer, job, onwards)
-        return backward([True, False, False])[0].to(ctx.kind) if onwards else None, None, None, None
-
-
-class _Linear(torch.autograd.Function):
-    """`nn.Linear` whose backward gives the gradient of the input alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, _: Tensor, layer: nn.Linear, begin: Callable[..., None]) -> Tensor:
-        ctx.kind = x.dtype
-        x, weight, bias = _cast(x, layer)
-        ctx.save_for_backward(x, weight)
-        ctx.layer, ctx.begin = layer, begin
-        return nn.functional.linear(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, weight = ctx.saved_tensors
-        layer = ctx.layer
-
-        @torch.no_grad()
-        def job() -> Gradient:
-            rows = gradient.flatten(0, -2)
-            of_bias = None if layer.bias is None else _like(layer.bias, rows.sum(0))
-            return _like(layer.weight, rows.t() @ x.flatten(0, -2)), of_bias
-
-        onwards = ctx.needs_input_grad[0]
-        ctx.begin(layer, job, onwards)
-        return (gradient @ weight).to(ctx.kind) if onwards else None, None, None, None
+        of_x = _gradients(layer, out, x, weight, (True, False))[0].to(ctx.kind) if onwards else None
+        return of_x, None, None, None

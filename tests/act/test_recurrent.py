@@ -21,7 +21,7 @@ from distdqn.config import (
     ReplayConfig,
     SequenceConfig,
 )
-from distdqn.learn.losses import Horizon
+from distdqn.learn.loss import Horizon
 from distdqn.learn.minibatch import ToDevice, split
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.noisy import silence_noise

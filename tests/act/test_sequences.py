@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distdqn.act.actor import Actor
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, NetworkConfig, ReplayConfig, SequenceConfig
-from distdqn.learn.losses import Horizon
+from distdqn.learn.loss import Horizon
 from distdqn.learn.minibatch import ToDevice, split
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.head import Values

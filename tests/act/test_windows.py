@@ -17,8 +17,8 @@ from distdqn.act.actor import Actor
 from distdqn.act.segmenter import Segmenter
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, NetworkConfig, ReplayConfig
-from distdqn.learn.losses import observations
 from distdqn.learn.minibatch import ToDevice, split
+from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Segment, Weights

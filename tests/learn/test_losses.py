@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
-from distdqn.learn.losses import Horizon, Lost, make_loss, observations
+from distdqn.learn.loss import Horizon, Lost
+from distdqn.learn.losses import make_loss
 from distdqn.learn.minibatch import Minibatch
+from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
 from tests.learn.helpers import tensors

@@ -12,7 +12,7 @@ from torch import nn
 
 from distdqn.config import NetworkConfig
 from distdqn.learn.learner import Learner
-from distdqn.learn.losses import Horizon
+from distdqn.learn.loss import Horizon
 from distdqn.learn.regularise import penalty, shrink_and_perturb, weights_of
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch

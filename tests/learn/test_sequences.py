@@ -11,7 +11,8 @@ import torch
 
 from distdqn.algo.exploration import ngu_mixture
 from distdqn.config import AgentConfig, BonusConfig, LearnerConfig, SequenceConfig
-from distdqn.learn.losses import Horizon, Lost, make_loss
+from distdqn.learn.loss import Horizon, Lost
+from distdqn.learn.losses import make_loss
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.sequences import make_sequence_loss, unpack
 from distdqn.nets.qnetwork import QNetwork

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from distdqn.config import AgentConfig, BonusConfig, LearnerConfig
-from distdqn.learn.losses import Horizon, Lost, make_loss
+from distdqn.learn.loss import Horizon, Lost
+from distdqn.learn.losses import make_loss
 from distdqn.types import Batch, EnvSpec
 from tests.learn import oracle
 from tests.learn.helpers import tensors

@@ -1,0 +1,114 @@
+"""The loss over windows of which only the first step counts: single transitions, with n-step returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distdqn.algo.priority import normalise_importance
+from distdqn.algo.returns import n_step
+from distdqn.config import AgentConfig, LearnerConfig
+from distdqn.learn.augment import views
+from distdqn.learn.bellman import Bellman
+from distdqn.learn.loss import Horizon, Loss, Lost, Rewards, draw_tau
+from distdqn.learn.minibatch import Minibatch
+from distdqn.nets.head import Values
+from distdqn.nets.qnetwork import QNetwork, stack_frames
+
+
+class Prepared(NamedTuple):
+    """What a loss over transitions has of a minibatch of B, augmented k times at t, before it needs the online
+    network: what the torso sees at t-1, returns, the target network's values at t, and, for Double Q-learning, what
+    the torso sees there."""
+
+    batch: Minibatch
+    x_tm1: Tensor
+    r_t: Tensor
+    discount_t: Tensor
+    values_t: Values
+    x_t: Tensor | None
+
+
+def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, Tensor]:
+    """The stacked first observation of each window and the one `steps` `[B]` later, from the raw frames."""
+    frames = batch.frames
+    age_t = batch.age.gather(1, (steps - 1).unsqueeze(1)).squeeze(1) + 1
+    count, length = frames.shape[:2]
+    rows = (torch.arange(count, device=frames.device) * length + steps).unsqueeze(1)
+    rows = rows + torch.arange(stack, device=frames.device)
+    later = frames.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (count, stack))
+    if frames.dim() == 3:
+        return frames[:, 0], later[:, 0]
+    first, later = stack_frames(frames[:, :stack], batch.age[:, 0], stack), stack_frames(later, age_t, stack)
+    if frames.device.type != "cpu":
+        return first, later
+    # planes last, as convolutions on a CPU want it; faster than `contiguous(memory_format=...)` for bytes
+    return torch.stack(first.unbind(1), -1).movedim(-1, 1), torch.stack(later.unbind(1), -1).movedim(-1, 1)
+
+
+def make_transition_loss(
+    config: AgentConfig,
+    learner: LearnerConfig,
+    stack: int,
+    online: QNetwork,
+    target: QNetwork,
+    compiled: bool = False,
+) -> Loss:
+    """The loss over single transitions, from the first observation of each window to the one n steps later.
+
+    Args:
+        compiled: runs the networks and the equation through `torch.compile`. Cutting the observations out of the
+            raw frames stays outside: a copy of bytes, which a compiler turns into a slow loop over pixels.
+    """
+    bellman = Bellman(config, getattr(online.head, "support", None))
+    rewards = Rewards(config, next(online.parameters()).device)
+    m, k = learner.online_views, learner.target_views
+    net = config.network
+
+    def theirs(
+        s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, s_t: Tensor, tau_t: Tensor | None
+    ) -> tuple[Tensor, Tensor, Values, Tensor | None]:
+        with torch.no_grad():
+            x_tm1, x_t = target.scaled(s_tm1), target.scaled(s_t)
+            if target.bf16:  # as the first layer would have it: half the bytes to hand over
+                x_tm1, x_t = x_tm1.bfloat16(), x_t.bfloat16()
+            q_tm1 = target.values(x_tm1[: len(a_tm1)])[0].q if config.bootstrap == "munchausen" else None
+            r_t = bellman.reward(r_t, q_tm1, a_tm1)
+            return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if config.bootstrap == "double" else None
+
+    def ours(
+        x_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, values_t: Values, x_t: Tensor | None,
+        weight: Tensor, tau_tm1: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        batch = len(a_tm1)
+        values_tm1, _ = online.values(x_tm1, None, tau_tm1)
+        with torch.no_grad():
+            selector = None if x_t is None else online.values(x_t)[0].q
+            goal = bellman.target(r_t.repeat(k), discount_t.repeat(k), values_t, selector)
+            goal = goal.unflatten(0, (k, batch)).mean(0)
+        loss, priority = bellman.loss(values_tm1, a_tm1.repeat(m), goal.repeat(m, *[1] * (goal.dim() - 1)))
+        loss, priority = loss.view(m, batch).mean(0), priority.view(m, batch).mean(0)
+        return (normalise_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
+
+    if compiled:
+        theirs, ours = torch.compile(theirs, dynamic=False), torch.compile(ours, dynamic=False)
+
+    def prepare(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Prepared:
+        reward, discount = rewards(batch, horizon.discount)
+        returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
+        s_tm1, s_t = observations(batch, returns.steps, stack)
+        if learner.augment != "none":
+            s_tm1, s_t = views(learner, s_tm1, m, generator), views(learner, s_t, k, generator)
+        tau_t = draw_tau(config, net.target_quantiles, len(s_t), generator)
+        x_tm1, r_t, values_t, x_t = theirs(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
+        return Prepared(batch, x_tm1, r_t, returns.discount, values_t, x_t)
+
+    def learn(ready: Prepared, generator: torch.Generator) -> Lost:
+        tau_tm1 = draw_tau(config, net.online_quantiles, len(ready.x_tm1), generator)
+        batch = ready.batch
+        return Lost(*ours(ready.x_tm1, batch.action[:, 0], ready.r_t, ready.discount_t, ready.values_t, ready.x_t,
+                          batch.importance, tau_tm1))  # fmt: skip
+
+    return Loss(prepare, learn)
