@@ -11,7 +11,7 @@ from distdqn.act.policy import Policy
 from distdqn.algo.exploration import epsilon_greedy
 from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
 from distdqn.envs.registry import make_env, make_rendered_env
-from distdqn.types import Evaluation, Recording, Weights
+from distdqn.types import Evaluation, Film, Recording, Weights
 
 
 class Evaluator:
@@ -74,7 +74,7 @@ class Evaluator:
         policy.load(weights)
         history = _History(env.spec.stack, env.reset())
         epsilon = np.full(1, self.config.epsilon)
-        frames, values, actions, rewards = [], [], [], []
+        frames, values, actions, rewards = Film(), [], [], []
         for _ in range(max_steps):
             frames.append(env.render())
             values.append(policy.q_values(history.stacks(), history.age)[0].copy())
@@ -88,7 +88,7 @@ class Evaluator:
                 break
         env.close()
         return Recording(
-            frames=np.stack(frames),
+            frames=frames,
             q=np.stack(values),
             action=np.array(actions, np.int64),
             reward=np.array(rewards, np.float32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig, NetworkConfig
 from distdqn.envs import gridworld
+from distdqn.envs.registry import check_env
 from distdqn.evaluate import evaluator as module
 from distdqn.evaluate.evaluator import Evaluator
 from distdqn.nets.qnetwork import QNetwork
@@ -182,8 +184,20 @@ def test_a_recording_is_aligned(seed: int) -> None:
     assert arrivals[-1] == gridworld.goal(GRID)
     np.testing.assert_allclose(recording.reward, reward[arrivals], rtol=1e-6)
     assert recording.game_return == pytest.approx(1 - 0.01 * (steps - 1), abs=1e-5)
-    types = [a.dtype.name for a in (recording.frames, recording.q, recording.action, recording.reward)]
+    types = [a.dtype.name for a in (recording.frames[0], recording.q, recording.action, recording.reward)]
     assert types == ["uint8", "float32", "int64", "float32"]
+
+
+def test_what_travels_of_a_recorded_game_is_small() -> None:
+    config = EnvConfig(kind="atari", game="pong", frame_size=42, stack=2)
+    spec = check_env(config)
+    network = NetworkConfig(torso="small", hidden=(8,))
+    evaluator = Evaluator(config, AgentConfig(network=network), EvaluationConfig(), 0)
+    recording = evaluator.record(Weights(0, QNetwork(network, spec).arrays()), max_steps=60)
+    screens = np.stack(recording.frames)
+    assert screens.shape == (60, 210, 160, 3) and screens.dtype == np.uint8
+    assert (screens[1:] != screens[:-1]).any(), "a game that stands still"
+    assert len(pickle.dumps(recording)) < screens.nbytes / 30
 
 
 def test_a_long_game_is_cut() -> None:
