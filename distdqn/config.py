@@ -151,8 +151,8 @@ class LearnerConfig(Section):
     """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
     one of them compute the next minibatch's target values and the gradients of weights meanwhile."""
     compile: str = choice("auto", "auto", "on", "off")
-    """torch.compile of the loss: `auto` does it for pixels on the CPU, unless a second thread shares the work, which
-    gains more and does not go with it."""
+    """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
+    spectrally normalised layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
     bf16: str = choice("off", "auto", "on", "off")
     """bfloat16 autocast of the torso, faster and less exact. `auto`: for pixels, where the device computes in it."""
     max_bad_updates: int = number(10, 1)

@@ -46,10 +46,11 @@ def cpu_has(flag: str) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """From now on this process keeps what it frees, up to 512 MiB, instead of giving it back.
+    """From now on this process keeps what it frees for itself: only more than 512 MiB in one piece at the top of its
+    heap, and single pieces above 32 MiB, are given back.
 
-    Tensors of some MiB come and go in every update. With glibc's own thresholds each of them is mapped anew, page
-    by page, and taking a page away interrupts the other threads. Elsewhere than on glibc nothing happens.
+    Tensors of some MiB come and go in every update. With glibc's own thresholds many are given back and taken
+    again page by page, and taking a page away interrupts the other threads. Elsewhere than on glibc nothing happens.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

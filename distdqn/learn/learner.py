@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,15 @@ class Learner:
             load_torso(self.online, agent.network.pretrained)
         self.target.load_state_dict(self.online.state_dict())
         self.online.bf16 = self.target.bf16 = self._bf16(spec)
+        plain = not agent.network.noisy and agent.network.normalise != "spectral"
+        # where two threads can share the backward pass, that gains more than to compile it, which would not go with it
+        shared = self.ahead is not None and config.threads == 2 and plain and config.compile != "on"
         compiled = config.compile == "on" or (
-            # with a second thread more is gained from splitting the backward pass, which cannot be compiled then
-            config.compile == "auto" and self.device.type == "cpu" and spec.pixels and self.ahead is None
+            config.compile == "auto" and self.device.type == "cpu" and spec.pixels and not shared
         )
         self.loss = make_loss(agent, config, spec.stack, self.online, self.target, compiled)
         self.gradients: WeightGradients | None = None
-        if self.ahead is not None and not compiled:
+        if self.ahead is not None and shared:
             self.gradients = WeightGradients(self.online, self.ahead.submit)
             keep_freed_memory()
         self.autoencoder = Autoencoder(self.online, spec).to(self.device) if agent.autoencoder else None
@@ -116,9 +119,9 @@ class Learner:
             self._fresh_noise()
             loss, td_abs, q = self.loss.learn(ready, self.generator)
             self.optimiser.zero_grad(set_to_none=True)
-            (loss + extra if (extra := self._extra(batch)) is not None else loss).backward()
-            if self.gradients is not None:
-                self.gradients.finish()
+            extra = self._extra(batch)
+            with self.gradients or nullcontext():
+                (loss if extra is None else loss + extra).backward()
             norm = self._clip_gradients()
             if bool(torch.isfinite(norm + loss.detach())):
                 self.optimiser.step()

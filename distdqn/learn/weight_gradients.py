@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import MethodType, TracebackType
 from typing import Any
 
 import torch
@@ -22,15 +23,16 @@ class WeightGradients:
     """Has the weight gradients of a network's wide layers computed by `submit`, on another thread.
 
     The gradient of a layer's weights is needed by nobody before the whole backward pass is done, while that of its
-    input is what the pass goes on with. So on a CPU the two are computed side by side. What comes out is the same
-    to the bit.
+    input is what the pass goes on with. So on a CPU the two are computed side by side. With one thread each, what
+    comes out is the same to the bit (but for the order in which more than two contributions to one are added).
 
     Loop:
-        loss.backward()
-        gradients.finish()    # now every parameter has its `grad`
+        with gradients:
+            loss.backward()
+        # now every parameter has its `grad`
 
     Args:
-        network: its convolutions and wide fully connected layers are replaced in place, other layers stay.
+        network: its convolutions and wide fully connected layers are changed in place, other layers stay.
         submit: begins a job on a thread that may be busy with others.
     """
 
@@ -38,20 +40,15 @@ class WeightGradients:
         self._submit = submit
         self._running: list[tuple[nn.Module, Future[Gradient]]] = []
         for layer in network.modules():
-            # exactly these: a subclass computes its weights from others
-            if type(layer) is nn.Conv2d or (type(layer) is nn.Linear and layer.weight.numel() >= LEAST):
-                layer.forward = self._forward_of(layer)  # type: ignore[method-assign, assignment]
+            if _is_plain(layer):
+                layer.forward = MethodType(self._forward, layer)
 
-    def _forward_of(self, layer: nn.Conv2d | nn.Linear) -> Callable[[Tensor], Tensor]:
-        plain = layer.forward
-
-        def forward(x: Tensor) -> Tensor:
-            if not torch.is_grad_enabled():
-                return plain(x)
+    def _forward(self, layer: Any, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and layer.weight.requires_grad:
             out: Tensor = _Aside.apply(x, layer.weight, layer, self._begin)
-            return out
-
-        return forward
+        else:
+            out = type(layer).forward(layer, x)
+        return out
 
     def _begin(self, layer: nn.Module, job: Job, aside: bool) -> None:
         """Begins `job` aside, or does it here."""
@@ -62,18 +59,31 @@ class WeightGradients:
             done.set_result(job())
         self._running.append((layer, done))
 
-    def finish(self) -> None:
+    def __enter__(self) -> None:
+        self._running.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Waits for what is still computed and adds all of it to the parameters' `grad`.
 
         Raises:
             Exception: whatever computing a gradient has raised.
         """
-        running, self._running = self._running, []
-        for layer, done in running:
+        if kind is not None:
+            return
+        for layer, done in self._running:
             weight, bias = done.result()
             _add(layer.weight, weight)
             if bias is not None:
                 _add(layer.bias, bias)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether this is a layer that `_Aside` can stand for. No subclass: it computes its weights from others."""
+    if type(layer) is nn.Conv2d:
+        return layer.padding_mode == "zeros"
+    return type(layer) is nn.Linear and layer.weight.numel() >= LEAST
 
 
 def _add(parameter: Any, gradient: Tensor) -> None:
@@ -128,8 +138,8 @@ class _Aside(torch.autograd.Function):
             _, of_weight, of_bias = _gradients(layer, out, x, weight, (False, True))
             return _like(layer.weight, of_weight), None if of_bias is None else _like(layer.bias, of_bias)
 
-        # the first layer of a network is the last one here: nothing is left to do beside it
         onwards = ctx.needs_input_grad[0]
-        ctx.begin(layer, job, onwards)
+        # a convolution of the frames themselves comes last here: nothing is left to do beside it
+        ctx.begin(layer, job, onwards or not isinstance(layer, nn.Conv2d))
         of_x = _gradients(layer, out, x, weight, (True, False))[0].to(ctx.kind) if onwards else None
         return of_x, None, None, None

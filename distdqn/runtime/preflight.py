@@ -136,7 +136,7 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
     if found is None:
         raise ConfigError(f"{checkpoints}: no checkpoint there can be read, so there is nothing to resume")
     path, state, _ = found
-    settings = replace(config.learner, device="cpu", compile="off", bf16="off")
+    settings = replace(config.learner, device="cpu", compile="off", bf16="off", threads=1)
     try:
         Learner(config.agent, settings, spec, 0).restore(state["learner"])
     except (KeyError, TypeError, ValueError) as error:

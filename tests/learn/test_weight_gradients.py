@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -43,11 +45,11 @@ def every_layer_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_gradients, "LEAST", 1)
 
 
-def gradients(network: nn.Module, loss: Callable[[], Tensor], finish: Callable[[], None] = lambda: None) -> Any:
+def gradients(network: nn.Module, loss: Callable[[], Tensor], aside: WeightGradients | None = None) -> Any:
     network.zero_grad()
     torch.manual_seed(1)
-    loss().backward()
-    finish()
+    with aside or nullcontext():
+        loss().backward()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -66,7 +68,7 @@ def test_they_are_the_same_bit_for_bit(config: NetworkConfig, bf16: bool, pool: 
 
     expected = gradients(network, loss)
     aside = WeightGradients(network, pool.submit)
-    found = gradients(network, loss, aside.finish)
+    found = gradients(network, loss, aside)
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=0, atol=0, msg=name)
@@ -86,8 +88,8 @@ def test_all_but_the_first_layer_are_computed_aside(pool: ThreadPoolExecutor) ->
         return pool.submit(watched)
 
     aside = WeightGradients(network, submit)
-    network(torch.randn(3, 1, 10, 10)).sum().backward()
-    aside.finish()
+    with aside:
+        network(torch.randn(3, 1, 10, 10)).sum().backward()
     assert len(where) == 2 and all(name.startswith("aside") for name in where)
     assert all(p.grad is not None for p in network.parameters())
 
@@ -101,7 +103,7 @@ def test_what_is_there_already_is_added_to(pool: ThreadPoolExecutor) -> None:
         return layer(layer(x)).square().sum() + layer.weight.square().sum()
 
     expected = gradients(layer, loss)
-    found = gradients(layer, loss, WeightGradients(layer, pool.submit).finish)
+    found = gradients(layer, loss, WeightGradients(layer, pool.submit))
     for name in expected:
         torch.testing.assert_close(found[name], expected[name])
 
@@ -109,9 +111,8 @@ def test_what_is_there_already_is_added_to(pool: ThreadPoolExecutor) -> None:
 def test_the_gradient_agrees_with_finite_differences(pool: ThreadPoolExecutor) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(18, 2)).double()
     x = torch.randn(2, 1, 5, 5, dtype=torch.float64)
-    aside = WeightGradients(network, pool.submit)
-    network(x).square().sum().backward()
-    aside.finish()
+    with WeightGradients(network, pool.submit):
+        network(x).square().sum().backward()
     for parameter in network.parameters():
         at, step = tuple(0 for _ in parameter.shape), 1e-6
         assert parameter.grad is not None
@@ -129,9 +130,51 @@ def test_an_error_on_the_other_thread_is_raised_here() -> None:
     failed: Future[Any] = Future()
     failed.set_exception(MemoryError("no memory for a gradient"))
     aside = WeightGradients(network, lambda job: failed)
-    network(torch.randn(2, 3)).sum().backward()
-    with pytest.raises(MemoryError, match="no memory"):
-        aside.finish()
+    with pytest.raises(MemoryError, match="no memory"), aside:
+        network(torch.randn(2, 3)).sum().backward()
+
+
+def test_a_backward_pass_that_fails_leaves_nothing_behind(pool: ThreadPoolExecutor) -> None:
+    layer, x = nn.Linear(3, 3), torch.randn(2, 3, requires_grad=True)
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            raise MemoryError("half-way")
+
+    expected = gradients(layer, lambda: layer(x).sum())
+    aside = WeightGradients(layer, pool.submit)
+    with pytest.raises(MemoryError), aside:
+        layer(Fails.apply(x)).sum().backward()
+    found = gradients(layer, lambda: layer(x).sum(), aside)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+def test_layers_that_learn_nothing_or_pad_otherwise_stay_as_they_are(pool: ThreadPoolExecutor) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(),
+                            nn.Linear(32, 3))  # fmt: skip
+    network[0].weight.requires_grad_(False)
+    x = torch.randn(2, 1, 6, 6)
+    expected, plain = gradients(network, lambda: network(x).square().sum()), network(x)
+    aside = WeightGradients(network, pool.submit)
+    torch.testing.assert_close(network(x), plain, rtol=0, atol=0)
+    found = gradients(network, lambda: network(x).square().sum(), aside)
+    assert found.keys() == expected.keys() and "0.weight" not in found
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+def test_a_copy_of_the_network_has_weights_of_its_own(pool: ThreadPoolExecutor) -> None:
+    layer, x = nn.Linear(3, 3, bias=False), torch.randn(2, 3)
+    WeightGradients(layer, pool.submit)
+    other = copy.deepcopy(layer)
+    nn.init.zeros_(other.weight)
+    assert not other(x).any() and layer(x).any()
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
@@ -148,7 +191,20 @@ def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimiser: 
     assert_same(alone.state(), beside.state())
 
 
-@pytest.mark.parametrize(("compile", "aside"), [("auto", True), ("off", True), ("on", False)])
-def test_a_compiled_backward_pass_stays_in_one_piece(compile: str, aside: bool) -> None:
-    learner = make_learner(PIXELS, NetworkConfig(torso="small", hidden=(8,)), threads=2, compile=compile)
-    assert (learner.gradients is not None) == aside
+@pytest.mark.parametrize(
+    ("settings", "network", "shared"),
+    [
+        ({"compile": "auto"}, {}, True),
+        ({"compile": "off"}, {}, True),
+        ({"compile": "on"}, {}, False),
+        ({"threads": 3}, {}, False),
+        ({}, {"noisy": True}, False),
+        ({}, {"normalise": "spectral"}, False),
+    ],
+)
+def test_when_the_backward_pass_is_shared(
+    settings: dict[str, Any], network: dict[str, Any], shared: bool
+) -> None:
+    config = NetworkConfig(torso="small", hidden=(8,), **network)
+    learner = make_learner(PIXELS, config, **{"threads": 2, **settings})
+    assert (learner.gradients is not None) == shared
