@@ -57,6 +57,7 @@ class RayEngine:
         if address is not None:
             self._check_room(address, cpus, gpus)
         self._actors: dict[str, tuple[Handle, Any]] = {}
+        self._own = address is None
 
     def _check_room(self, address: str, cpus: int, gpus: int) -> None:
         """A component that no machine has room for would wait for ever."""
@@ -120,6 +121,9 @@ class RayEngine:
         return pid
 
     def close(self) -> None:
+        if self._own:
+            for _, actor in self._actors.values():
+                ray.kill(actor)  # Ray would wait for them to leave, which takes seconds on a busy machine
         self._actors.clear()
         ray.shutdown()
 
