@@ -149,7 +149,7 @@ class LearnerConfig(Section):
     """Gradient steps between two versions of the weights for the actors."""
     threads: int = number(1, 1, 256)
     """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
-    one of them compute the next minibatch's target values and the gradients of weights meanwhile."""
+    one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
     compile: str = choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
     spectrally normalised layers: sharing the backward pass gained more with the 2015 network, and excludes it."""

@@ -14,7 +14,7 @@ and what followed: the reward r_{k+1}, whether the state after it is terminal, a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -231,11 +231,9 @@ class Film(Sequence[np.ndarray]):
     """Pictures uint8 `[H, W, 3]`, all of one size, each compressed on its own: a game's are about a hundredth of
     their size then, which is what travels and waits to be drawn."""
 
-    def __init__(self, pictures: Iterable[np.ndarray] = ()) -> None:
+    def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
         self._packed: list[bytes] = []
-        for picture in pictures:
-            self.append(picture)
 
     def append(self, picture: np.ndarray) -> None:
         """Adds one more at the end."""
@@ -246,15 +244,14 @@ class Film(Sequence[np.ndarray]):
         return len(self._packed)
 
     def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[j] for j in range(*i.indices(len(self)))]
+        """Picture `i`, read-only; one at a time."""
         return np.frombuffer(zlib.decompress(self._packed[i]), np.uint8).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One game to look at: a picture `[H, W, 3]` of each step, the policy's Q-values before each step float32
-    `[steps, A]`, the actions int64 `[steps]`, the rewards float32 `[steps]` and the game's unclipped return."""
+    """One game to look at: `frames`, a picture uint8 `[H, W, 3]` of each step, the policy's Q-values before each step
+    float32 `[steps, A]`, the actions int64 `[steps]`, the rewards float32 `[steps]` and the game's unclipped return."""
 
     frames: Sequence[np.ndarray]
     q: np.ndarray

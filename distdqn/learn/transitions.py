@@ -54,7 +54,7 @@ def make_transition_loss(
     stack: int,
     online: QNetwork,
     target: QNetwork,
-    compiled: bool = False,
+    compiled: bool,
 ) -> Loss:
     """The loss over single transitions, from the first observation of each window to the one n steps later.
 
