@@ -24,11 +24,11 @@ class NetworkConfig(Section):
     """Multiplies the channels of a convolutional torso."""
     pool: int | None = number(None, 1, 64)
     """Side that a convolutional torso's last maps are max-pooled to (adaptive); null leaves them."""
-    normalise: str = choice("none", "none", "batch", "layer", "spectral")
+    normalize: str = choice("none", "none", "batch", "layer", "spectral")
     """Of the torso's layers. Spectral: of the convolutions inside residual blocks, or of all where there are none."""
     dropout: float = number(0.0, 0, 0.99)
     """After each hidden fully connected layer, in updates only."""
-    initialise: str = choice("fan_in", "fan_in", "xavier", "he", "orthogonal", "zeros")
+    initialize: str = choice("fan_in", "fan_in", "xavier", "he", "orthogonal", "zeros")
     contrast: float = number(0.0, 0)
     """0: pixels in [0, 1] as they are. Above: the mean frame, measured when learning starts, is subtracted and
     the difference multiplied by this, so that a small ball stands out against a bright background."""
@@ -62,7 +62,7 @@ class NetworkConfig(Section):
     acting_quantiles: int = number(32, 1, 10_000)
     cosines: int = number(64, 1, 10_000)
     pretrained: str | None = None
-    """File of torso weights that `distdqn pretrain` wrote; null starts from the initialiser."""
+    """File of torso weights that `distdqn pretrain` wrote; null starts from the initializer."""
 
     def check(self) -> None:
         if any(h < 1 for h in self.hidden):
@@ -83,7 +83,7 @@ class NetworkConfig(Section):
                 "agent.network.torso=tabular: a table has agent.network.head=scalar, neither dueling nor noisy"
             )
         if self.torso in ("mlp", "tabular"):
-            for name in ("normalise", "width", "pool", "pretrained"):
+            for name in ("normalize", "width", "pool", "pretrained"):
                 if getattr(self, name) not in ("none", 1, None):
                     raise ConfigError(
                         f"agent.network.{name}={getattr(self, name)}: is for convolutional torsos, but "
@@ -210,35 +210,44 @@ class AgentConfig(Section):
             if network.head != "scalar":
                 raise ConfigError(f"agent.returns={self.returns}: needs agent.network.head=scalar, not {network.head}")
             if self.bootstrap not in ("max", "double"):
-                raise ConfigError(f"agent.returns={self.returns}: needs agent.bootstrap=max or double, not "
-                                  f"{self.bootstrap}")  # fmt: skip
+                raise ConfigError(
+                    f"agent.returns={self.returns}: needs agent.bootstrap=max or double, not {self.bootstrap}"
+                )
             if self.n_step_final is not None:
-                raise ConfigError(f"agent.n_step_final={self.n_step_final}: agent.returns={self.returns} uses the "
-                                  "whole window, so n is not annealed")  # fmt: skip
+                raise ConfigError(
+                    f"agent.n_step_final={self.n_step_final}: agent.returns={self.returns} uses the "
+                    "whole window, so n is not annealed"
+                )
             if sequence.length + self.n_step - 1 < 2:
                 raise ConfigError(
                     f"agent.returns={self.returns}: a window of one step has no lambda-return; raise agent.n_step="
                     f"{self.n_step} or agent.sequence.length={sequence.length}"
                 )
         if sequence.burn_in and network.memory == "none":
-            raise ConfigError(f"agent.sequence.burn_in={sequence.burn_in}: agent.network.memory=none has nothing to "
-                              "bring up to date")  # fmt: skip
+            raise ConfigError(
+                f"agent.sequence.burn_in={sequence.burn_in}: agent.network.memory=none has nothing to bring up to date"
+            )
         if sequence.burn_in > sequence.length:
-            raise ConfigError(f"agent.sequence.burn_in={sequence.burn_in}: must not be longer than the sequence, "
-                              f"agent.sequence.length={sequence.length}")  # fmt: skip
+            raise ConfigError(
+                f"agent.sequence.burn_in={sequence.burn_in}: must not be longer than the sequence, "
+                f"agent.sequence.length={sequence.length}"
+            )
         if network.memory == "transformer" and network.memory_steps > sequence.burn_in + sequence.length:
             raise ConfigError(
                 f"agent.network.memory_steps={network.memory_steps}: must fit into the window of "
                 f"agent.sequence.burn_in + agent.sequence.length = {sequence.burn_in + sequence.length} steps"
             )
         if self.discount_final is not None and self.contexts > 1:
-            raise ConfigError(f"agent.discount_final={self.discount_final}: with agent.bonus.mixtures="
-                              f"{self.bonus.mixtures} each slot has a discount of its own")  # fmt: skip
+            raise ConfigError(
+                f"agent.discount_final={self.discount_final}: with agent.bonus.mixtures="
+                f"{self.bonus.mixtures} each slot has a discount of its own"
+            )
         if self.exploration.kind == "greedy" and not network.noisy:
             raise ConfigError("agent.exploration.kind=greedy: explores only with agent.network.noisy=true")
         if self.autoencoder and network.torso not in CONVOLUTIONAL:
-            raise ConfigError(f"agent.autoencoder={self.autoencoder}: needs a convolutional agent.network.torso, not "
-                              f"{network.torso}")  # fmt: skip
+            raise ConfigError(
+                f"agent.autoencoder={self.autoencoder}: needs a convolutional agent.network.torso, not {network.torso}"
+            )
 
     @property
     def transitions(self) -> bool:

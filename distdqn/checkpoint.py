@@ -87,8 +87,7 @@ def load(path: Path) -> State:
         manifest = json.loads(contents[MANIFEST])
         known = manifest["format"] == _FORMAT and set(manifest) == {"format", "files"}
         expected = {
-            file: (manifest["files"][file]["bytes"], manifest["files"][file]["sha256"])
-            for file in (ARRAYS, STATE)
+            file: (manifest["files"][file]["bytes"], manifest["files"][file]["sha256"]) for file in (ARRAYS, STATE)
         }
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {MANIFEST} is damaged") from error

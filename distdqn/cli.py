@@ -62,31 +62,40 @@ def _parser() -> argparse.ArgumentParser:
 
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
-        "distdqn", description="Deep Q-networks with many actors and one learner, on Ray and PyTorch.",
-        epilog=EXAMPLES, formatter_class=formatter,
-    )  # fmt: skip
+        "distdqn",
+        description="Deep Q-networks with many actors and one learner, on Ray and PyTorch.",
+        epilog=EXAMPLES,
+        formatter_class=formatter,
+    )
     doors = parser.add_subparsers(dest="door", required=True, metavar="DOOR")
     listing = "\n".join(f"  {name:<14} {line}" for name, line in experiments().items())
     door = doors.add_parser(
-        "train", help="train an agent", formatter_class=formatter, usage="distdqn train [KEY=VALUE ...]",
+        "train",
+        help="train an agent",
+        formatter_class=formatter,
+        usage="distdqn train [KEY=VALUE ...]",
         description="Trains. Takes Hydra overrides as they are; without any, it learns Pong.",
         epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}\nkeys and defaults: distdqn train --keys",
-    )  # fmt: skip
+    )
     door.add_argument("--keys", action="store_true", help="print every key with its value and leave")
     door.set_defaults(run=_train)
     door = doors.add_parser(
-        "pretrain", help="an autoencoder for the agent's torso, on what a random agent sees", formatter_class=formatter,
+        "pretrain",
+        help="an autoencoder for the agent's torso, on what a random agent sees",
+        formatter_class=formatter,
         usage="distdqn pretrain [images=N] [updates=N] [out=FILE.safetensors] [KEY=VALUE ...]",
         description="Trains the torso of the config as an encoder; other keys as for train.\n"
-                    "Use it with agent.network.pretrained=FILE.safetensors.",
-    )  # fmt: skip
+        "Use it with agent.network.pretrained=FILE.safetensors.",
+    )
     door.set_defaults(run=_pretrain)
     door = doors.add_parser(
-        "resume", help="go on with a run that was stopped, or further than it was to go", formatter_class=formatter,
+        "resume",
+        help="go on with a run that was stopped, or further than it was to go",
+        formatter_class=formatter,
         usage="distdqn resume RUN [KEY=VALUE ...]",
-        description="Goes on from the newest checkpoint: same counters, epsilon, target network, optimiser, W&B run.\n"
-                    "Keys may change, such as budget.env_frames; those of the network and of the environment may not.",
-    )  # fmt: skip
+        description="Goes on from the newest checkpoint: same counters, epsilon, target network, optimizer, W&B run.\n"
+        "Keys may change, such as budget.env_frames; those of the network and of the environment may not.",
+    )
     door.add_argument("folder", metavar="RUN", type=Path, help="the run's folder")
     door.set_defaults(run=_resume)
     door = doors.add_parser("evaluate", help="play games with a run's best weights")
@@ -109,9 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     door.add_argument("--panels", action="store_true", help="a small panel for each setting, over frames alone")
     door.set_defaults(run=_plot)
     door = doors.add_parser(
-        "bench", help="throughput of each stage and of the whole", formatter_class=formatter,
-        usage="distdqn bench [KEY=VALUE ...]", description=BENCH,
-    )  # fmt: skip
+        "bench",
+        help="throughput of each stage and of the whole",
+        formatter_class=formatter,
+        usage="distdqn bench [KEY=VALUE ...]",
+        description=BENCH,
+    )
     door.set_defaults(run=_bench)
     door = doors.add_parser("doctor", help="what this machine has and what it would run")
     door.set_defaults(run=_doctor)
@@ -199,8 +211,9 @@ def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
         path, state, _ = newest
     else:
         if name not in checkpoint.names(folder):
-            raise ConfigError(f"--checkpoint={name}: must be best, newest or one of "
-                              f"{', '.join(checkpoint.names(folder))}")  # fmt: skip
+            raise ConfigError(
+                f"--checkpoint={name}: must be best, newest or one of {', '.join(checkpoint.names(folder))}"
+            )
         path = folder / name
         try:
             state = checkpoint.load(path)
@@ -223,9 +236,9 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
     print(f"  mean {returns.mean():.2f}  median {np.median(returns):.2f}  min {returns.min():g}  max {returns.max():g}")
     low, high = bootstrap_interval(returns)
     print(f"  interquartile mean {interquartile_mean(returns):.2f} (95% interval {low:.2f} to {high:.2f})")
-    normalised = human_normalised(config.env.game, float(returns.mean())) if config.env.kind == "atari" else None
-    if normalised is not None:
-        print(f"  human-normalised {normalised:.3f}")
+    normalized = human_normalised(config.env.game, float(returns.mean())) if config.env.kind == "atari" else None
+    if normalized is not None:
+        print(f"  human-normalised {normalized:.3f}")
     return 0
 
 

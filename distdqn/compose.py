@@ -129,8 +129,9 @@ def _register_resolvers(omegaconf: Any) -> None:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     omegaconf.register_new_resolver("on_gpu", on_gpu, replace=True)
     omegaconf.register_new_resolver("cores", lambda: inspect().cores, replace=True)
-    omegaconf.register_new_resolver("learner_threads", lambda: 1 if cuda_devices() else min(4, inspect().cores),
-                                    replace=True)  # fmt: skip
+    omegaconf.register_new_resolver(
+        "learner_threads", lambda: 1 if cuda_devices() else min(4, inspect().cores), replace=True
+    )
     omegaconf.register_new_resolver("share", lambda slots: max(1, int(slots) // inspect().cores), replace=True)
     omegaconf.register_new_resolver("stamp", lambda: stamp, replace=True)
 
@@ -164,8 +165,9 @@ def _one_line(message: str, base: dict[str, Any]) -> str:
     if found := re.search(r"Error merging override ([\w.]+)=(.*)", message):
         key, value = found.groups()
         group = base.get(key)
-        return f"{key}={value}: must be " + (f"a group of keys: {', '.join(group)}" if isinstance(group, dict)
-                                            else "of another type")  # fmt: skip
+        return f"{key}={value}: must be " + (
+            f"a group of keys: {', '.join(group)}" if isinstance(group, dict) else "of another type"
+        )
     if found := re.search(r"full_key: (\S+)", message):
         return f"{found.group(1)}: {message.splitlines()[0].strip()}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())

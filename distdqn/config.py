@@ -13,9 +13,16 @@ from distdqn.agent_config import AgentConfig, BonusConfig, ExplorationConfig, Ne
 from distdqn.section import ConfigError, Section, choice, from_mapping, number, to_mapping
 
 __all__ = [
-    "AgentConfig", "BonusConfig", "ConfigError", "ExplorationConfig", "NetworkConfig", "RunConfig", "SequenceConfig",
-    "from_mapping", "to_mapping",
-]  # fmt: skip
+    "AgentConfig",
+    "BonusConfig",
+    "ConfigError",
+    "ExplorationConfig",
+    "NetworkConfig",
+    "RunConfig",
+    "SequenceConfig",
+    "from_mapping",
+    "to_mapping",
+]
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class LearnerConfig(Section):
     """Gradient steps that one call feeds."""
     in_flight: int = number(2, 1, 16)
     """Calls asked of the learner ahead of time."""
-    optimiser: str = choice("adam", "adam", "adamw", "rmsprop", "sgd")
+    optimizer: str = choice("adam", "adam", "adamw", "rmsprop", "sgd")
     step_size: float = number(1e-4, above=0)
     schedule: str = choice("constant", "constant", "linear", "cosine", "inverse")
     """Step size over the budget: constant, to zero in a line or a half cosine, or as 1/(1 + decay k)."""
@@ -118,13 +125,13 @@ class LearnerConfig(Section):
     adam_epsilon: float = number(1.5e-4, above=0)
     rmsprop_decay: float = number(0.95, 0, 1)
     rmsprop_epsilon: float = number(0.01, above=0)
-    rmsprop_centred: bool = True
+    rmsprop_centered: bool = True
     momentum: float = number(0.0, 0, 1)
-    """SGD, and RMSProp that is not centred."""
+    """SGD, and RMSProp that is not centered."""
     weight_decay: float = number(0.0, 0)
     """AdamW: decoupled, of weights alone."""
     l1: float = number(0.0, 0)
-    """Penalties l1 sum |w| + l2 sum w^2 of the weights; biases and normalisation are left alone."""
+    """Penalties l1 sum |w| + l2 sum w^2 of the weights; biases and normalization are left alone."""
     l2: float = number(0.0, 0)
     max_grad_norm: float | None = number(40.0, above=0)
     max_grad_value: float | None = number(None, above=0)
@@ -152,7 +159,7 @@ class LearnerConfig(Section):
     one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
     compile: str = choice("auto", "auto", "on", "off")
     """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
-    spectrally normalised layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
+    spectrally normalized layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
     bf16: str = choice("off", "auto", "on", "off")
     """bfloat16 autocast of the torso, faster and less exact. `auto`: for pixels, where the device computes in it."""
     max_bad_updates: int = number(10, 1)
@@ -161,13 +168,17 @@ class LearnerConfig(Section):
     def check(self) -> None:
         if self.augment == "none" and (self.online_views, self.target_views) != (1, 1):
             self.refuse("augment", "shift, intensity or both where online_views or target_views is not 1")
-        if self.weight_decay and self.optimiser != "adamw":
-            raise ConfigError(f"learner.weight_decay={self.weight_decay}: is for learner.optimiser=adamw, not "
-                              f"{self.optimiser}; learner.l2 is for any")  # fmt: skip
-        without = self.optimiser in ("adam", "adamw") or (self.optimiser == "rmsprop" and self.rmsprop_centred)
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ConfigError(
+                f"learner.weight_decay={self.weight_decay}: is for learner.optimizer=adamw, not "
+                f"{self.optimizer}; learner.l2 is for any"
+            )
+        without = self.optimizer in ("adam", "adamw") or (self.optimizer == "rmsprop" and self.rmsprop_centered)
         if self.momentum and without:
-            raise ConfigError(f"learner.momentum={self.momentum}: is for learner.optimiser=sgd, or rmsprop with "
-                              f"learner.rmsprop_centred=false, not {self.optimiser}")  # fmt: skip
+            raise ConfigError(
+                f"learner.momentum={self.momentum}: is for learner.optimizer=sgd, or rmsprop with "
+                f"learner.rmsprop_centered=false, not {self.optimizer}"
+            )
         head, _, index = self.device.partition(":")
         if head not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
             self.refuse("device", "one of auto, cpu, cuda, cuda:N")
@@ -274,8 +285,10 @@ class RunConfig(Section):
             key = f"agent.n_step={agent.n_step}"
             if agent.sequence.length > 1:
                 key = f"agent.sequence.length={agent.sequence.length}"
-            raise ConfigError(f"{key}: a window of {agent.window} steps must fit into a segment, at most "
-                              f"actors.rollout_steps={segment}")  # fmt: skip
+            raise ConfigError(
+                f"{key}: a window of {agent.window} steps must fit into a segment, at most "
+                f"actors.rollout_steps={segment}"
+            )
         if self.learner.augment != "none" and not agent.transitions:
             raise ConfigError(
                 f"learner.augment={self.learner.augment}: is for single transitions, but agent.sequence.length="
@@ -283,8 +296,10 @@ class RunConfig(Section):
                 f"{agent.returns} need more"
             )
         if segment % agent.sequence.stride:
-            raise ConfigError(f"actors.rollout_steps={segment}: must be a multiple of agent.sequence.length - "
-                              f"agent.sequence.overlap = {agent.sequence.stride}")  # fmt: skip
+            raise ConfigError(
+                f"actors.rollout_steps={segment}: must be a multiple of agent.sequence.length - "
+                f"agent.sequence.overlap = {agent.sequence.stride}"
+            )
 
     @property
     def slots(self) -> int:

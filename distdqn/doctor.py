@@ -90,10 +90,14 @@ def _hardware(machine: Machine) -> list[Finding]:
         _shared_memory(machine),
         Finding("disk", f"{_gib(free)} free in {here}", "ok")
         if free >= DISK_NEEDED
-        else Finding("disk", f"{_gib(free)} free in {here}", "problem",
-                     f"a run needs {_gib(DISK_NEEDED)}: free some, or choose another run_dir"),
+        else Finding(
+            "disk",
+            f"{_gib(free)} free in {here}",
+            "problem",
+            f"a run needs {_gib(DISK_NEEDED)}: free some, or choose another run_dir",
+        ),
         _gpu(machine),
-    ]  # fmt: skip
+    ]
 
 
 def _cpu_flags() -> list[str]:
@@ -103,8 +107,15 @@ def _cpu_flags() -> list[str]:
     except OSError:
         return []
     flags = next((set(x.split(":", 1)[1].split()) for x in lines if x.startswith(("flags", "Features"))), set())
-    names = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_bf16": "AMX bfloat16",
-             "asimd": "NEON", "sve": "SVE", "bf16": "bfloat16"}  # fmt: skip
+    names = {
+        "avx2": "AVX2",
+        "avx512f": "AVX-512",
+        "avx512_bf16": "AVX-512 bfloat16",
+        "amx_bf16": "AMX bfloat16",
+        "asimd": "NEON",
+        "sve": "SVE",
+        "bf16": "bfloat16",
+    }
     return [name for flag, name in names.items() if flag in flags]
 
 
@@ -125,8 +136,12 @@ def _gpu(machine: Machine) -> Finding:
     if not machine.gpus:
         return Finding("GPU", "none: the learner runs on the CPU")
     if not torch.cuda.is_available():
-        return Finding("GPU", f"{machine.gpus}, but this PyTorch ({torch.__version__}) cannot use it", "problem",
-                       "install a PyTorch for this driver's CUDA, or train with learner.device=cpu")  # fmt: skip
+        return Finding(
+            "GPU",
+            f"{machine.gpus}, but this PyTorch ({torch.__version__}) cannot use it",
+            "problem",
+            "install a PyTorch for this driver's CUDA, or train with learner.device=cpu",
+        )
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = torch.cuda.get_device_properties(0).total_memory
     return Finding("GPU", f"{', '.join(names)}, {_gib(memory)}, bfloat16 {_yes(torch.cuda.is_bf16_supported())}", "ok")
@@ -152,9 +167,13 @@ def _software() -> list[Finding]:
         Finding("software", f"Python {platform.python_version()}, {', '.join(found)}", "ok"),
         Finding("PyTorch threads", f"{torch.get_num_threads()}; learner.threads and actors.threads set a run's"),
         Finding("ROMs", f"{len(games())} Atari games", "ok"),
-        Finding("W&B login", "yes: runs are tracked online, track=disabled to leave it out" if logged_in()
-                else "no: runs are not tracked; wandb login, or track=offline"),
-    ]  # fmt: skip
+        Finding(
+            "W&B login",
+            "yes: runs are tracked online, track=disabled to leave it out"
+            if logged_in()
+            else "no: runs are not tracked; wandb login, or track=offline",
+        ),
+    ]
 
 
 def _ray(machine: Machine) -> Finding:
@@ -170,8 +189,12 @@ def _ray(machine: Machine) -> Finding:
             engine.close()
     except Exception as error:
         line = next((x.strip() for x in reversed(str(error).splitlines()) if x.strip()), type(error).__name__)
-        return Finding("Ray", f"does not start: {line}", "problem",
-                       "see /tmp/ray/session_latest/logs, or train in one process with engine=local")  # fmt: skip
+        return Finding(
+            "Ray",
+            f"does not start: {line}",
+            "problem",
+            "see /tmp/ray/session_latest/logs, or train in one process with engine=local",
+        )
     return Finding("Ray", "starts, and answers from a process of its own", "ok" if pid != os.getpid() else "problem")
 
 
@@ -207,17 +230,28 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
         Finding("experiment", f"{c.name}: {c.note}" if c.note else c.name),
         Finding("environment", f"{spec.name}, observations {shape}, {spec.num_actions} actions"),
         Finding("engine", c.engine.kind + (f" at {c.engine.address}" if c.engine.address else "")),
-        Finding("actors", actors, "note", f"they and the learner want {processes} cores, {machine.cores} are usable: "
-                "they take turns, which is slower but not wrong")
+        Finding(
+            "actors",
+            actors,
+            "note",
+            f"they and the learner want {processes} cores, {machine.cores} are usable: "
+            "they take turns, which is slower but not wrong",
+        )
         if c.engine.kind == "ray" and c.engine.address is None and processes > machine.cores + 1
         else Finding("actors", actors),
-        Finding("replay", f"{c.replay.kind}, {c.replay.capacity:,} transitions in {c.replay.shards} "
-                f"shard{'s' * (c.replay.shards > 1)}: {_gib(each * c.replay.capacity)} when full"),
-        Finding("learner", f"{c.agent.network.torso} on {'the GPU' if gpu else 'the CPU'}, "
-                f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert"),
+        Finding(
+            "replay",
+            f"{c.replay.kind}, {c.replay.capacity:,} transitions in {c.replay.shards} "
+            f"shard{'s' * (c.replay.shards > 1)}: {_gib(each * c.replay.capacity)} when full",
+        ),
+        Finding(
+            "learner",
+            f"{c.agent.network.torso} on {'the GPU' if gpu else 'the CPU'}, "
+            f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert",
+        ),
         Finding("budget", ", ".join(f"{value:,} {unit}" for unit, value in budget.items() if value is not None)),
         _run_dir(c),
-    ]  # fmt: skip
+    ]
 
 
 def _run_dir(config: RunConfig) -> Finding:

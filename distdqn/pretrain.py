@@ -54,8 +54,10 @@ def pretrain(arguments: list[str]) -> int:
     spec = check_env(config.env)
     torso = config.agent.network.torso
     if not spec.pixels or torso not in CONVOLUTIONAL:
-        raise ConfigError(f"agent.network.torso={torso}: pretraining needs a convolutional torso and images, here are "
-                          f"{'images' if spec.pixels else 'vectors'}")  # fmt: skip
+        raise ConfigError(
+            f"agent.network.torso={torso}: pretraining needs a convolutional torso and images, here are "
+            f"{'images' if spec.pixels else 'vectors'}"
+        )
     torch.set_num_threads(config.learner.threads)
     torch.manual_seed(config.seed)
     images = collect(config, spec, options.images + SHOWN)
@@ -68,8 +70,10 @@ def pretrain(arguments: list[str]) -> int:
     save_torso(network, out)
     picture = out.with_suffix(".png")
     error = draw(network, autoencoder, images[:SHOWN], picture)
-    print(f"{out}: train with agent.network.pretrained={options.out}\n"
-          f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]")
+    print(
+        f"{out}: train with agent.network.pretrained={options.out}\n"
+        f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]"
+    )
     return 0
 
 
@@ -121,7 +125,7 @@ def fit(
     """
     device = next(network.parameters()).device
     params = [*network.torso.parameters(), *autoencoder.parameters()]
-    optimiser = torch.optim.Adam(params, lr=1e-3)
+    optimizer = torch.optim.Adam(params, lr=1e-3)
     rng = np.random.default_rng(config.seed)
     size = min(config.learner.batch_size, len(images), 128)
     losses: list[float] = []
@@ -130,9 +134,9 @@ def fit(
         batch = torch.from_numpy(images[rng.integers(0, len(images), size)]).to(device)
         features = network.torso(network.scaled(batch))
         loss = autoencoder.error(features, batch)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         (loss + SIZE * features.square().mean()).backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
         if update % max(1, updates // REPORTS) == 0:
             took = time.monotonic() - start

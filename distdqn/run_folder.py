@@ -62,9 +62,7 @@ class RunFolder:
                 os.close(lock)
                 raise
         except OSError as error:
-            raise RunFolderError(
-                f"{path}: cannot be written ({error.strerror}), choose another run_dir"
-            ) from error
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror}), choose another run_dir") from error
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -151,16 +149,12 @@ def _foreign(path: Path) -> Iterator[Path]:
 def _refuse_occupied(path: Path) -> None:
     if not path.is_dir():
         return
-    if (path / _CONFIG).is_file() and any(
-        (path / n).exists() for n in (_LOCK, "metrics.jsonl", "checkpoints")
-    ):
+    if (path / _CONFIG).is_file() and any((path / n).exists() for n in (_LOCK, "metrics.jsonl", "checkpoints")):
         raise RunFolderError(
             f"{path} already holds a run: `distdqn resume {path}` goes on with it, or choose another run_dir"
         )
     if (other := next(_foreign(path), None)) is not None:
-        raise RunFolderError(
-            f"{path} is not empty and holds no run (there is {other.name}): choose another run_dir"
-        )
+        raise RunFolderError(f"{path} is not empty and holds no run (there is {other.name}): choose another run_dir")
 
 
 def _acquire(path: Path) -> int:

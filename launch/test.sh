@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
+# Format, lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
 # without any, Pong is also trained for a minute by all its processes, as a user would.
 #
 #   launch/test.sh
@@ -32,6 +32,7 @@ PYTHON
 
 set_up_venv dev
 cd -- "$root"
+step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .
 step types "$venv/bin/mypy"
 if [ $# = 0 ]; then step "a minute of Pong" train_pong; fi

@@ -36,12 +36,7 @@ STATE = {
 def same(a: Any, b: Any) -> bool:
     """Whether two states are equal bit for bit, types and dtypes too."""
     if isinstance(a, np.ndarray):
-        return (
-            isinstance(b, np.ndarray)
-            and a.dtype == b.dtype
-            and a.shape == b.shape
-            and a.tobytes() == b.tobytes()
-        )
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list):
@@ -111,9 +106,7 @@ def test_newest_valid_skips_the_damaged_and_says_so(tmp_path: Path) -> None:
     assert found is not None
     path, state, damaged = found
     assert path == tmp_path / "step-2" and state["step"] == 2
-    assert ["bytes instead of" in damaged[0], "state.json" in damaged[1], "manifest.json" in damaged[2]] == [
-        True
-    ] * 3
+    assert ["bytes instead of" in damaged[0], "state.json" in damaged[1], "manifest.json" in damaged[2]] == [True] * 3
     assert checkpoint.newest_valid(tmp_path / "nowhere") is None
 
 
@@ -156,9 +149,7 @@ for step in range(1, 10**6):
 
 def test_a_killed_writer_leaves_a_valid_newest(tmp_path: Path) -> None:
     for round_ in range(3):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         done = int(writer.stdout.readline())
         time.sleep(0.02 + 0.013 * round_)

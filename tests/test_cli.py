@@ -96,7 +96,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("screen", "screen: not an override"),
         ("-m", "-m: not an override"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_setting(refused: Door, overrides: str, named: str) -> None:
     assert named in refused("train", "learner.device=cpu", *overrides.split())
 
@@ -254,8 +254,12 @@ def test_what_is_right_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_process_leaves_with_code_2(tmp_path: Path, arguments: list[str]) -> None:
     code = "import sys; sys.modules['ray'] = None; from distdqn.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("distdqn: ") and list(tmp_path.iterdir()) == []

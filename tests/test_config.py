@@ -107,13 +107,17 @@ NETWORK, SEQUENCE = "agent.network", "agent.sequence"
     [
         (f"{NETWORK}.head", "categorical", {}, ("v_min=null", "v_max=null")),
         (f"{NETWORK}.head", "categorical", {"agent__network__v_min": 1.0}, ("v_min=1.0", "v_max=null")),
-        (f"{NETWORK}.head", "categorical", {"agent__network__v_min": 2.0, "agent__network__v_max": 2.0},
-         ("v_min=2.0", "v_max=2.0")),
+        (
+            f"{NETWORK}.head",
+            "categorical",
+            {"agent__network__v_min": 2.0, "agent__network__v_max": 2.0},
+            ("v_min=2.0", "v_max=2.0"),
+        ),
         (f"{NETWORK}.memory_heads", 3, {"agent__network__memory": "transformer"}, ("memory_size=512",)),
         (f"{NETWORK}.torso", "tabular", {"agent__network__head": "quantile"}, ("head=scalar",)),
         (f"{NETWORK}.torso", "tabular", {"agent__network__dueling": True}, ("dueling",)),
         (f"{NETWORK}.torso", "tabular", {"agent__network__noisy": True}, ("noisy",)),
-        (f"{NETWORK}.normalise", "layer", {"agent__network__torso": "mlp"}, ("torso=mlp",)),
+        (f"{NETWORK}.normalize", "layer", {"agent__network__torso": "mlp"}, ("torso=mlp",)),
         (f"{NETWORK}.width", 2, {"agent__network__torso": "tabular"}, ("torso=tabular",)),
         (f"{NETWORK}.pool", 6, {"agent__network__torso": "mlp"}, ("torso=mlp",)),
         (f"{NETWORK}.pretrained", "a.safetensors", {"agent__network__torso": "mlp"}, ("torso=mlp",)),
@@ -124,10 +128,18 @@ NETWORK, SEQUENCE = "agent.network", "agent.sequence"
         ("agent.returns", "watkins", {"agent__bootstrap": "soft"}, ("agent.bootstrap=max", "soft")),
         ("agent.returns", "peng", {"agent__n_step": 1}, ("agent.n_step=1", "agent.sequence.length=1")),
         (f"{SEQUENCE}.burn_in", 2, {"agent__sequence__length": 4}, ("agent.network.memory=none",)),
-        (f"{SEQUENCE}.burn_in", 5, {"agent__sequence__length": 4, "agent__network__memory": "gru"},
-         ("agent.sequence.length=4",)),
-        (f"{NETWORK}.memory_steps", 9, {"agent__network__memory": "transformer", "agent__sequence__length": 6,
-                                        "agent__sequence__burn_in": 2}, ("agent.sequence.burn_in", "= 8 steps")),
+        (
+            f"{SEQUENCE}.burn_in",
+            5,
+            {"agent__sequence__length": 4, "agent__network__memory": "gru"},
+            ("agent.sequence.length=4",),
+        ),
+        (
+            f"{NETWORK}.memory_steps",
+            9,
+            {"agent__network__memory": "transformer", "agent__sequence__length": 6, "agent__sequence__burn_in": 2},
+            ("agent.sequence.burn_in", "= 8 steps"),
+        ),
         ("agent.exploration.kind", "greedy", {}, ("agent.network.noisy=true",)),
         ("agent.autoencoder", 1.0, {"agent__network__torso": "mlp"}, ("agent.network.torso", "mlp")),
         ("learner.augment", "none", {"learner__online_views": 2}, ("online_views",)),
@@ -135,12 +147,16 @@ NETWORK, SEQUENCE = "agent.network", "agent.sequence"
         ("learner.augment", "shift", {"agent__network__memory": "gru"}, ("agent.network.memory=gru",)),
         ("learner.augment", "both", {"agent__sequence__length": 8}, ("agent.sequence.length=8",)),
         ("learner.augment", "intensity", {"agent__returns": "peng"}, ("agent.returns=peng",)),
-        ("learner.weight_decay", 0.1, {"learner__optimiser": "adam"}, ("learner.optimiser=adamw", "learner.l2")),
-        ("learner.momentum", 0.5, {"learner__optimiser": "adam"}, ("learner.optimiser=sgd",)),
-        ("learner.momentum", 0.5, {"learner__optimiser": "rmsprop"}, ("learner.rmsprop_centred=false",)),
+        ("learner.weight_decay", 0.1, {"learner__optimizer": "adam"}, ("learner.optimizer=adamw", "learner.l2")),
+        ("learner.momentum", 0.5, {"learner__optimizer": "adam"}, ("learner.optimizer=sgd",)),
+        ("learner.momentum", 0.5, {"learner__optimizer": "rmsprop"}, ("learner.rmsprop_centered=false",)),
         ("agent.n_step_final", 2, {"agent__returns": "peng"}, ("agent.returns=peng",)),
-        ("agent.discount_final", 0.9, {"agent__bonus__kind": "ngu", "agent__bonus__mixtures": 2},
-         ("agent.bonus.mixtures=2",)),
+        (
+            "agent.discount_final",
+            0.9,
+            {"agent__bonus__kind": "ngu", "agent__bonus__mixtures": 2},
+            ("agent.bonus.mixtures=2",),
+        ),
         (f"{SEQUENCE}.length", 63, {}, ("65 steps", "actors.rollout_steps=64")),
         ("agent.n_step", 66, {}, ("66 steps", "actors.rollout_steps=64")),
         ("actors.rollout_steps", 64, {"agent__sequence__length": 10}, ("agent.sequence.overlap = 10",)),
@@ -148,7 +164,7 @@ NETWORK, SEQUENCE = "agent.network", "agent.sequence"
         ("replay.min_size", 65, {"replay__capacity": 191, "learner__batch_size": 4}, ("128", "replay.capacity=191")),
         ("replay.capacity", 127, {"replay__shards": 2}, ("replay.shards=2", "actors.rollout_steps=64")),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_go_together_is_refused_in_one_line(
     key: str, value: Any, others: dict[str, Any], named: tuple[str, ...]
 ) -> None:
@@ -166,19 +182,22 @@ def test_what_does_not_go_together_is_refused_in_one_line(
         ("agent.returns", "peng", {"agent__n_step": 2}),
         ("agent.returns", "peng", {"agent__n_step": 1, "agent__sequence__length": 2, "actors__rollout_steps": 64}),
         (f"{SEQUENCE}.burn_in", 4, {"agent__sequence__length": 4, "agent__network__memory": "gru"}),
-        (f"{NETWORK}.memory_steps", 8, {"agent__network__memory": "transformer", "agent__sequence__length": 4,
-                                        "agent__sequence__burn_in": 4}),
+        (
+            f"{NETWORK}.memory_steps",
+            8,
+            {"agent__network__memory": "transformer", "agent__sequence__length": 4, "agent__sequence__burn_in": 4},
+        ),
         ("agent.exploration.kind", "greedy", {"agent__network__noisy": True}),
         ("learner.augment", "shift", {"learner__online_views": 2}),
-        ("learner.weight_decay", 0.1, {"learner__optimiser": "adamw"}),
-        ("learner.momentum", 0.5, {"learner__optimiser": "sgd"}),
-        ("learner.momentum", 0.5, {"learner__optimiser": "rmsprop", "learner__rmsprop_centred": False}),
+        ("learner.weight_decay", 0.1, {"learner__optimizer": "adamw"}),
+        ("learner.momentum", 0.5, {"learner__optimizer": "sgd"}),
+        ("learner.momentum", 0.5, {"learner__optimizer": "rmsprop", "learner__rmsprop_centered": False}),
         ("agent.n_step_final", 2, {}),
         ("agent.discount_final", 0.9, {"agent__bonus__kind": "ngu"}),
         ("agent.n_step", 64, {}),
         ("replay.min_size", 64, {"replay__capacity": 191, "learner__batch_size": 4}),
     ],
-)  # fmt: skip
+)
 def test_what_goes_together_just_so_is_taken(key: str, value: Any, others: dict[str, Any]) -> None:
     build(key, value, **others)
 
@@ -190,8 +209,14 @@ def test_a_longer_n_later_on_needs_its_window_from_the_start() -> None:
 
 
 def test_windows_of_sequences() -> None:
-    agent = build("agent.sequence.length", 8, agent__sequence__burn_in=3, agent__sequence__overlap=4,
-                  agent__n_step=5, agent__network__memory="gru").agent  # fmt: skip
+    agent = build(
+        "agent.sequence.length",
+        8,
+        agent__sequence__burn_in=3,
+        agent__sequence__overlap=4,
+        agent__n_step=5,
+        agent__network__memory="gru",
+    ).agent
     assert agent.window == 3 + 8 + 5 - 1
     assert agent.sequence.stride == 8 - 4
 

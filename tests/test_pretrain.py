@@ -83,9 +83,12 @@ def test_a_run_starts_from_what_the_door_writes(
     ],
 )
 def test_what_is_wrong_is_one_line(
-    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["pretrain", "learner.device=cpu", *arguments]) == 2
     out, err = capsys.readouterr()

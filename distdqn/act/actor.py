@@ -28,13 +28,7 @@ class Actor:
     """
 
     def __init__(
-        self,
-        env: EnvConfig,
-        agent: AgentConfig,
-        actors: ActorsConfig,
-        index: int,
-        seed: int,
-        run_id: int = 0,
+        self, env: EnvConfig, agent: AgentConfig, actors: ActorsConfig, index: int, seed: int, run_id: int = 0
     ) -> None:
         self.agent, self.index, self.run_id = agent, index, run_id
         self.slots, self.threads = actors.envs_per_actor, actors.threads

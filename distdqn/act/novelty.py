@@ -102,9 +102,7 @@ class Novelty:
         if self.config.lifelong_max > 1:
             error = self.network.distillation_error(observation).numpy()
             self.error.add(error)
-            bonus = bonus * novelty.modulator(
-                error, self.error.mean, self.error.std, self.config.lifelong_max
-            )
+            bonus = bonus * novelty.modulator(error, self.error.mean, self.error.std, self.config.lifelong_max)
         return bonus.astype(np.float32)
 
     def _episodic(self, embedding: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -24,12 +24,7 @@ class Policy:
     """
 
     def __init__(
-        self,
-        agent: AgentConfig,
-        spec: EnvSpec,
-        slots: int,
-        context: np.ndarray | None = None,
-        noise: int | None = None,
+        self, agent: AgentConfig, spec: EnvSpec, slots: int, context: np.ndarray | None = None, noise: int | None = None
     ) -> None:
         self.network = QNetwork(agent.network, spec, agent.contexts).eval()
         self.spec = spec

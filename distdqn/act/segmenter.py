@@ -91,12 +91,7 @@ class Segmenter:
         return np.concatenate([recent, frame[None]])
 
     def before(
-        self,
-        age: np.ndarray,
-        q: np.ndarray,
-        action: np.ndarray,
-        dummy: np.ndarray,
-        memory: np.ndarray | None = None,
+        self, age: np.ndarray, q: np.ndarray, action: np.ndarray, dummy: np.ndarray, memory: np.ndarray | None = None
     ) -> None:
         """Records what the policy did at this step, and the state that it was in before it, each `[N, ...]`."""
         s, at = self._steps, self._at

@@ -46,8 +46,8 @@ def similarity(distance: np.ndarray, mean: float) -> np.ndarray:
     Returns:
         float32 `[...]`.
     """
-    normalised = np.where(np.isinf(distance), np.float32(1), distance / max(mean, TINY))
-    clustered = np.maximum(normalised - np.float32(CLUSTER_DISTANCE), 0)
+    normalized = np.where(np.isinf(distance), np.float32(1), distance / max(mean, TINY))
+    clustered = np.maximum(normalized - np.float32(CLUSTER_DISTANCE), 0)
     kernel = KERNEL_EPSILON / (clustered + KERNEL_EPSILON)
     return np.sqrt(kernel.sum(-1)) + PSEUDO_COUNT
 

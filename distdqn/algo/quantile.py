@@ -8,9 +8,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def quantile_target(
-    values: Tensor, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor
-) -> Tensor:
+def quantile_target(values: Tensor, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor) -> Tensor:
     """r + discount sum_a pi_a (z_a + bonus_a), for each quantile (Vieillard et al. 2020, M-IQN). With a
     one-hot policy and no bonus, the target of QR-DQN and IQN.
 

@@ -18,9 +18,7 @@ class NStep(NamedTuple):
     steps: Tensor
 
 
-def n_step(
-    reward: Tensor, terminated: Tensor, last: Tensor, gamma: float | Tensor, n: int | None = None
-) -> NStep:
+def n_step(reward: Tensor, terminated: Tensor, last: Tensor, gamma: float | Tensor, n: int | None = None) -> NStep:
     """n-step return of each window, stopped at the first step that terminates or ends its episode.
 
     A terminal step has no bootstrap; a truncated one bootstraps from the observation that came with it.

@@ -101,8 +101,12 @@ def prepare(name: str, overrides: list[str]) -> tuple[RunConfig, EnvSpec]:
     config = compose([f"experiment={name}", *SAME_FOR_ALL, *overrides])
     spec = check_env(config.env)
     room = max(config.actors.rollout_steps * 2, config.learner.batch_size)
-    no_run = replace(config, engine=EngineConfig(kind="local"), run_dir=tempfile.gettempdir(),
-                     replay=ReplayConfig(capacity=room, min_size=1))  # fmt: skip
+    no_run = replace(
+        config,
+        engine=EngineConfig(kind="local"),
+        run_dir=tempfile.gettempdir(),
+        replay=ReplayConfig(capacity=room, min_size=1),
+    )
     check(no_run, spec)  # all but the memory of a replay that is not built here
     return config, spec
 
@@ -217,8 +221,12 @@ def compare(names: tuple[str, ...], overrides: list[str], seconds: float, consol
             gc.collect()
     reference.actor.close()
     actors = reference.config.actors
-    common = {"env": reference.spec.name, "slots": actors.envs_per_actor, "actor_threads": actors.threads,
-              "device": reference.learner.device.type}  # fmt: skip
+    common = {
+        "env": reference.spec.name,
+        "slots": actors.envs_per_actor,
+        "actor_threads": actors.threads,
+        "device": reference.learner.device.type,
+    }
     title = "{env}, each with one actor of {slots} slots on {actor_threads} thread(s), learner on {device}"
     show("distdqn bench: agents on " + title.format(**common), rows, console)
     return {"reference": REFERENCE, **common, "agents": [asdict(row) for row in rows]}
@@ -229,16 +237,29 @@ def show(title: str, rows: list[Row], console: Console) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("agent", style="cyan", no_wrap=True)
     ratio = f"x\n{REFERENCE}"
-    for header in ("act\nsteps/s", ratio, "learn\nsamples/s", ratio, "ms per\nupdate", "million\nparameters",
-                   "bytes per\ntransition"):  # fmt: skip
+    for header in (
+        "act\nsteps/s",
+        ratio,
+        "learn\nsamples/s",
+        ratio,
+        "ms per\nupdate",
+        "million\nparameters",
+        "bytes per\ntransition",
+    ):
         table.add_column(header, justify="right", vertical="bottom")
     table.add_column("learner", overflow="fold")
     for r in rows:
         table.add_row(
-            r.agent, f"{r.act_steps_per_s:,.0f}", f"{r.act_ratio:.2f}", f"{r.learn_samples_per_s:,.0f}",
-            f"{r.learn_ratio:.2f}", f"{r.ms_per_update:,.1f}", f"{r.parameters / 1e6:.2f}",
-            f"{r.bytes_per_transition:,.0f}", _remark(r),
-        )  # fmt: skip
+            r.agent,
+            f"{r.act_steps_per_s:,.0f}",
+            f"{r.act_ratio:.2f}",
+            f"{r.learn_samples_per_s:,.0f}",
+            f"{r.learn_ratio:.2f}",
+            f"{r.ms_per_update:,.1f}",
+            f"{r.parameters / 1e6:.2f}",
+            f"{r.bytes_per_transition:,.0f}",
+            _remark(r),
+        )
     console.print(table)
     console.print(f"Medians of rounds; {REFERENCE} to itself shows the noise. Samples are loss positions.")
 

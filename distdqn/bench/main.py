@@ -144,15 +144,16 @@ def _stages_and_whole(config: RunConfig, spec: EnvSpec, options: Options, consol
             undisturbed(stages.learn, config.learner.threads if stages.device == "cpu" else 0),
             carry_step=Cost(way.wall * segment_bytes, way.cpu * segment_bytes),
             carry_sample=Cost(way.wall * batch_bytes, way.cpu * batch_bytes),
-        )  # fmt: skip
+        )
         shape = Shape(
-            inspect().cores, config.actors.count, config.replay.shards, ratio,
-            gpu=stages.device != "cpu", serial=config.engine.kind == "local",
-        )  # fmt: skip
-        with (
-            console.status("the whole system"),
-            System(config, spec, engine, Path(config.run_dir)) as system,
-        ):
+            inspect().cores,
+            config.actors.count,
+            config.replay.shards,
+            ratio,
+            gpu=stages.device != "cpu",
+            serial=config.engine.kind == "local",
+        )
+        with console.status("the whole system"), System(config, spec, engine, Path(config.run_dir)) as system:
             system.warm_up()
             window = system.measure(WHOLE * seconds, drop=seconds)
             memory = system.memory()
@@ -165,10 +166,21 @@ def _stages_and_whole(config: RunConfig, spec: EnvSpec, options: Options, consol
     without_way = limit(replace(costs, carry_step=Cost(0, 0), carry_sample=Cost(0, 0)), shape)
     reached = window.reached(ratio)
     report = table.Report(
-        config, spec, stages, way, costs, shape, bound, cpu_of_a_step(costs, shape), window, memory,
-        fraction=reached / bound.steps_per_s, fraction_without_way=reached / without_way.steps_per_s,
-        batch_bytes=batch_bytes, segment_bytes=segment_bytes,
-    )  # fmt: skip
+        config,
+        spec,
+        stages,
+        way,
+        costs,
+        shape,
+        bound,
+        cpu_of_a_step(costs, shape),
+        window,
+        memory,
+        fraction=reached / bound.steps_per_s,
+        fraction_without_way=reached / without_way.steps_per_s,
+        batch_bytes=batch_bytes,
+        segment_bytes=segment_bytes,
+    )
     table.show(report, console)
     for event in system.events:
         console.print(f"  event: {event}", markup=False)

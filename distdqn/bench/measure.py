@@ -73,9 +73,7 @@ def fraction(parts: Sequence[Sequence[Cost]], whole: Sequence[Cost], clock: str)
     """How much of a stage's cost its parts explain, at 1 all of it: the median over the rounds of
     sum(parts) / whole, which for rates is whole rate / harmonic combination of the parts' rates."""
     rounds = zip(*parts, whole, strict=True)
-    return statistics.median(
-        sum(getattr(c, clock) for c in r[:-1]) / max(getattr(r[-1], clock), 1e-12) for r in rounds
-    )
+    return statistics.median(sum(getattr(c, clock) for c in r[:-1]) / max(getattr(r[-1], clock), 1e-12) for r in rounds)
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

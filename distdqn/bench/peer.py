@@ -41,7 +41,7 @@ OURS = (
     f"agent.exploration.final_epsilon={EPSILON}",
     f"replay.capacity={CAPACITY}",
     f"replay.min_size={WARM}",
-    "learner.optimiser=adam",
+    "learner.optimizer=adam",
     "learner.max_grad_norm=10",
 )
 EQUAL = {
@@ -55,7 +55,7 @@ EQUAL = {
     "agent.bootstrap": "max",
     "agent.n_step": 1,
     "replay.kind": "uniform",
-    "learner.optimiser": "adam",
+    "learner.optimizer": "adam",
     "learner.batch_size": 32,
     "learner.samples_per_insert": 8.0,
 }
@@ -92,9 +92,7 @@ def peer_config(overrides: list[str]) -> RunConfig:
         for name in key.split("."):
             value = getattr(value, name)
         if value != wanted:
-            raise ConfigError(
-                f"{key}={value}: must be {wanted} with peer=sb3, where both play on equal terms"
-            )
+            raise ConfigError(f"{key}={value}: must be {wanted} with peer=sb3, where both play on equal terms")
     return config
 
 
@@ -140,7 +138,9 @@ class _Peer:
         protocol = config.env.protocol
         game = "".join(word.capitalize() for word in config.env.game.split("_"))
         env = make_atari_env(
-            f"ALE/{game}-v5", environments, config.seed,
+            f"ALE/{game}-v5",
+            environments,
+            config.seed,
             env_kwargs={
                 "frameskip": 1,
                 "repeat_action_probability": protocol.sticky,
@@ -154,9 +154,10 @@ class _Peer:
                 "terminal_on_life_loss": protocol.life_loss_terminates,
                 "clip_reward": config.agent.reward == "clip",
             },
-        )  # fmt: skip
+        )
         self.model = DQN(
-            "CnnPolicy", VecFrameStack(env, config.env.stack),
+            "CnnPolicy",
+            VecFrameStack(env, config.env.stack),
             learning_rate=config.learner.step_size,
             buffer_size=config.replay.capacity,
             learning_starts=config.replay.min_size,
@@ -172,7 +173,7 @@ class _Peer:
             replay_buffer_kwargs={"handle_timeout_termination": False},
             seed=config.seed,
             device=pick_device(config.learner.device).type,
-        )  # fmt: skip
+        )
         self.model.learn(config.replay.min_size + 100, reset_num_timesteps=False)
 
     def learn(self, seconds: float) -> float:

@@ -149,9 +149,7 @@ def _acting(actor: Actor, config: RunConfig) -> tuple[Callable[[], tuple[Segment
 def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tuple[ReplayShard, int]:
     """A full shard of the config's size or less, and by how many bytes this process grew with it."""
     room = min(SHARD_BYTES, inspect().memory_free // 4)
-    capacity = min(
-        config.replay.capacity // config.replay.shards, int(room / bytes_per_transition(config, spec))
-    )
+    capacity = min(config.replay.capacity // config.replay.shards, int(room / bytes_per_transition(config, spec)))
     capacity = max(capacity, config.actors.rollout_steps)
     gc.collect()
     before = psutil.Process().memory_info().rss

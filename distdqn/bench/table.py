@@ -96,12 +96,7 @@ def _of_components(r: Report) -> Iterator[Row]:
     call = f"{c.learner.updates_per_call} x {c.learner.batch_size} a call"
     threads = f"{c.actors.threads} thread{'s' * (c.actors.threads > 1)}"
     frames = f"{s.emulators.rate * r.spec.frame_skip:,.0f} frames/s"
-    yield (
-        "emulators alone",
-        _steps(s.emulators),
-        _cpu(s.emulators),
-        f"{frames}; one actor, {threads}, random actions",
-    )
+    yield ("emulators alone", _steps(s.emulators), _cpu(s.emulators), f"{frames}; one actor, {threads}, random actions")
     yield "inference alone", _steps(s.inference), _cpu(s.inference), f"batches of {c.actors.envs_per_actor}"
     aside = f"{s.acting_wall:.1%} by the clock; the two in turn, without an actor, reach {s.in_turn_cpu:.1%}"
     # CPU time is nearly blind to other load, but also to how well several threads work side by side
@@ -127,12 +122,7 @@ def _of_the_whole(r: Report) -> Iterator[Row]:
     w, steps = r.window, max(r.window.steps_per_s, 1e-9)
     bounds = ", ".join(f"{name} {value:,.0f}" for name, value in r.bound.bounds.items())
     note = f"from {r.bound.binding}; {bounds}; at {r.shape.ratio:g} samples a step"
-    yield (
-        "limit of the whole",
-        f"{r.bound.steps_per_s:,.0f} agent steps/s",
-        _micro(sum(r.cpu_alone.values())),
-        note,
-    )
+    yield ("limit of the whole", f"{r.bound.steps_per_s:,.0f} agent steps/s", _micro(sum(r.cpu_alone.values())), note)
     used = sum(w.cpu.values())
     frames = f"{w.steps_per_s * r.spec.frame_skip:,.0f} frames/s over {w.seconds:.0f} s"
     yield "whole system", f"{w.steps_per_s:,.0f} agent steps/s", _micro(used / steps), frames
@@ -191,8 +181,6 @@ def show_peer(
         table.add_row(label, f"{statistics.median(rates):,.0f}", ", ".join(f"{x:,.0f}" for x in rates))
     console.print(table)
     target = _mark(ratios[0], PEER_TARGET)
-    console.print(
-        f"ratio {ratios[0]:.2f} to SB3 with one environment, {target}; {ratios[1]:.2f} to SB3 with four"
-    )
+    console.print(f"ratio {ratios[0]:.2f} to SB3 with one environment, {target}; {ratios[1]:.2f} to SB3 with four")
     terms = f"Batch {config.learner.batch_size}, a gradient step every 4 agent steps, 2015 network, 84 x 84."
     console.print(f"{terms} Ours, paused, took {idle_cpu:.1%} of a core from the peer.")

@@ -110,9 +110,7 @@ class System:
         self._stack.callback(owned.close)
         keeper = Keeper(owned, config, spec, dict, self.events.append)
         roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))
-        self.coordinator = Coordinator(
-            config, engine, roster, keeper, lambda _: self._look(), self.events.append
-        )
+        self.coordinator = Coordinator(config, engine, roster, keeper, lambda _: self._look(), self.events.append)
         self.watch = self.coordinator.system.progress = _Stopwatch(config)
         self._enough: Callable[[], bool] = lambda: True
         self._memory: list[tuple[float, dict[str, float], float]] = []

@@ -59,9 +59,7 @@ def _actions(config: EnvConfig, ale: Any) -> list[Any]:
 def _spec(config: EnvConfig, actions: Iterable[Any]) -> EnvSpec:
     names = tuple(ale_py.Action(a).name.lower() for a in actions)
     side = config.frame_size or FRAME_SIZE
-    return EnvSpec(
-        f"atari/{config.game}", (side, side), "uint8", config.stack, len(names), config.frame_skip, names
-    )
+    return EnvSpec(f"atari/{config.game}", (side, side), "uint8", config.stack, len(names), config.frame_skip, names)
 
 
 def atari_spec(config: EnvConfig) -> EnvSpec:

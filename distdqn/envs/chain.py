@@ -131,9 +131,7 @@ class ChainEnv:
         self._age = np.where(dummy, 0, self._age + 1)
         reward = np.where(dummy, np.float32(0), self._reward[self._state])
         self._last = self._age >= self._step_limit
-        return EnvStep(
-            self._observations[self._state], reward, np.zeros(self.num_slots, bool), self._last.copy()
-        )
+        return EnvStep(self._observations[self._state], reward, np.zeros(self.num_slots, bool), self._last.copy())
 
     def render(self) -> np.ndarray:
         """The first slot's chain, enlarged, uint8 `[H, W, 3]`: agent white, far end green."""

@@ -32,9 +32,7 @@ def make_one(config: EnvConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         raise ConfigError(f"env.id={config.id}: no such Gymnasium environment, {hint}") from error
     except Exception as error:
         if isinstance(error, TypeError) and config.kwargs:
-            raise ConfigError(
-                f"env.kwargs={config.kwargs}: refused by {config.id}: {_line(error)}"
-            ) from error
+            raise ConfigError(f"env.kwargs={config.kwargs}: refused by {config.id}: {_line(error)}") from error
         raise ConfigError(f"env.id={config.id}: cannot be made: {_line(error)}") from error
 
 

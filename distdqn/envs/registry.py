@@ -19,9 +19,7 @@ class _Kind(NamedTuple):
     spec: Callable[[EnvConfig], EnvSpec]
 
 
-def _array_kind(
-    make: Callable[[EnvConfig, int, int, int], RenderedEnv], spec: Callable[[EnvConfig], EnvSpec]
-) -> _Kind:
+def _array_kind(make: Callable[[EnvConfig, int, int, int], RenderedEnv], spec: Callable[[EnvConfig], EnvSpec]) -> _Kind:
     """A kind whose every slot can be rendered."""
     return _Kind(make, lambda config, seed: make(config, 1, 1, seed), spec)
 

@@ -32,8 +32,9 @@ def interquartile_mean(scores: np.ndarray) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def bootstrap_interval(scores: np.ndarray, confidence: float = 0.95, draws: int = 2000, seed: int = 0
-                       ) -> tuple[float, float]:  # fmt: skip
+def bootstrap_interval(
+    scores: np.ndarray, confidence: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Percentile bootstrap interval of the interquartile mean (Agarwal et al. 2021)."""
     scores = np.asarray(scores, float).ravel()
     picks = np.random.default_rng(seed).integers(0, len(scores), (draws, len(scores)))

@@ -13,8 +13,9 @@ PANEL = 132
 _TEXT, _BAR, _BEST, _BACK = (200, 204, 212), (76, 110, 160), (240, 170, 60), (18, 20, 26)
 
 
-def write_gif(recording: Recording, spec: EnvSpec, path: Path, every: int = 1, max_frames: int = 0,
-              scale: int = 1) -> Path:  # fmt: skip
+def write_gif(
+    recording: Recording, spec: EnvSpec, path: Path, every: int = 1, max_frames: int = 0, scale: int = 1
+) -> Path:
     """Writes the game to `path`: the screen, and beside it a bar for each action's Q-value.
 
     Args:

@@ -1,4 +1,4 @@
-"""The learner: owns the Q-network, its target and the optimiser."""
+"""The learner: owns the Q-network, its target and the optimizer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from distdqn.learn.loss import Horizon
 from distdqn.learn.losses import make_loss
 from distdqn.learn.minibatch import Minibatch, ToDevice, cut, split
 from distdqn.learn.novelty import NoveltyLearner
-from distdqn.learn.optimiser import make_optimiser, optimiser_state, restore_optimiser, step_size
+from distdqn.learn.optimizer import make_optimizer, optimizer_state, restore_optimizer, step_size
 from distdqn.learn.pretrained import load_torso
-from distdqn.learn.regularise import penalty, shrink_and_perturb, weights_of
+from distdqn.learn.regularize import penalty, shrink_and_perturb, weights_of
 from distdqn.learn.weight_gradients import WeightGradients
 from distdqn.machine import cpu_has, keep_freed_memory
 from distdqn.nets.arrays import load_module_arrays, module_arrays
@@ -65,7 +65,7 @@ class Learner:
             load_torso(self.online, agent.network.pretrained)
         self.target.load_state_dict(self.online.state_dict())
         self.online.bf16 = self.target.bf16 = self._bf16(spec)
-        plain = not agent.network.noisy and agent.network.normalise != "spectral"
+        plain = not agent.network.noisy and agent.network.normalize != "spectral"
         # where two threads can share the backward pass, that gains more than to compile it, which would not go with it
         shared = self.ahead is not None and config.threads == 2 and plain and config.compile != "on"
         compiled = config.compile == "on" or (
@@ -79,7 +79,7 @@ class Learner:
         self.autoencoder = Autoencoder(self.online, spec).to(self.device) if agent.autoencoder else None
         self.parameters = [*self.online.parameters(), *(self.autoencoder.parameters() if self.autoencoder else ())]
         self.penalised = weights_of(self.online) if config.l1 or config.l2 else []
-        self.optimiser = make_optimiser(config, self.parameters)
+        self.optimizer = make_optimizer(config, self.parameters)
         self.novelty = NoveltyLearner(agent.bonus, spec, self.device, seed) if agent.bonus.kind == "ngu" else None
         self.to_device = ToDevice(self.device)
         self.generator, self.their_generator = torch.Generator(self.device), torch.Generator(self.device)
@@ -110,7 +110,7 @@ class Learner:
         minibatches = split(parts)
         self._centre(parts)
         lr = step_size(self.config, self.updates, progress)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
         figures: list[Tensor] = []
         errors: list[Tensor] = []
@@ -118,13 +118,13 @@ class Learner:
         for arrays, (batch, ready) in zip(minibatches, self._prepared(self.to_device(minibatches)), strict=True):
             self._fresh_noise()
             loss, td_abs, q = self.loss.learn(ready, self.generator)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             extra = self._extra(batch)
             with self.gradients or nullcontext():
                 (loss if extra is None else loss + extra).backward()
             norm = self._clip_gradients()
             if bool(torch.isfinite(norm + loss.detach())):
-                self.optimiser.step()
+                self.optimizer.step()
                 self.updates += 1
                 self.bad_in_a_row = 0
                 self._update_target()
@@ -137,8 +137,11 @@ class Learner:
                 skipped += 1
                 self.bad_in_a_row += 1
                 aborted |= self.bad_in_a_row >= self.config.max_bad_updates
-                self.bad_batch = {"loss": str(float(loss.detach())), "grad_norm": str(float(norm)),
-                                  "origin": arrays["origin"].tolist()}  # fmt: skip
+                self.bad_batch = {
+                    "loss": str(float(loss.detach())),
+                    "grad_norm": str(float(norm)),
+                    "origin": arrays["origin"].tolist(),
+                }
                 errors.append(torch.full_like(td_abs, float("nan")))
         values = cut(parts, [e.float().cpu().numpy() for e in errors])
         mean = torch.stack(figures).mean(0).tolist() if figures else [float("nan")] * 4
@@ -257,14 +260,12 @@ class Learner:
         torch.manual_seed(self.generator.initial_seed())
         shrink_and_perturb(self.online, self._network(), self.config.reset_keep)
         self.target.load_state_dict(self.online.state_dict())
-        self.optimiser.state.clear()
+        self.optimizer.state.clear()
 
     @torch.no_grad()
     def _update_target(self) -> None:
         if self.config.target == "polyak":
-            torch._foreach_lerp_(
-                list(self.target.parameters()), list(self.online.parameters()), self.config.target_tau
-            )
+            torch._foreach_lerp_(list(self.target.parameters()), list(self.online.parameters()), self.config.target_tau)
             for theirs, ours in zip(self.target.buffers(), self.online.buffers(), strict=True):
                 theirs.copy_(ours)
         elif self.updates % self.config.target_period == 0:
@@ -278,11 +279,11 @@ class Learner:
         return Weights(self.updates, arrays)
 
     def state(self) -> State:
-        """Both networks, the optimiser's moments and the counters, as arrays and plain values."""
+        """Both networks, the optimizer's moments and the counters, as arrays and plain values."""
         return {
             "online": self.online.arrays(),
             "target": self.target.arrays(),
-            "optimiser": optimiser_state(self.optimiser),
+            "optimizer": optimizer_state(self.optimizer),
             "updates": self.updates,
             **({"novelty": self.novelty.state()} if self.novelty is not None else {}),
             **({"autoencoder": module_arrays(self.autoencoder)} if self.autoencoder is not None else {}),
@@ -296,7 +297,7 @@ class Learner:
         """
         self.online.load_arrays(state["online"])
         self.target.load_arrays(state["target"])
-        restore_optimiser(self.optimiser, state["optimiser"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.novelty is not None:
             self.novelty.restore(state["novelty"])
         if self.autoencoder is not None:

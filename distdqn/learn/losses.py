@@ -10,12 +10,7 @@ from distdqn.nets.qnetwork import QNetwork
 
 
 def make_loss(
-    config: AgentConfig,
-    learner: LearnerConfig,
-    stack: int,
-    online: QNetwork,
-    target: QNetwork,
-    compiled: bool = False,
+    config: AgentConfig, learner: LearnerConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool = False
 ) -> Loss:
     """The loss of `config` over windows: of single transitions where that is all it needs, else of sequences, which
     are never `compiled`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distdqn.config import BonusConfig
-from distdqn.learn.optimiser import optimiser_state, restore_optimiser
+from distdqn.learn.optimizer import optimizer_state, restore_optimizer
 from distdqn.nets.novelty import NoveltyNetwork
 from distdqn.types import EnvSpec, State
 
@@ -29,11 +29,9 @@ class NoveltyLearner:
             torch.manual_seed(seed)
             self.network = NoveltyNetwork(config, spec).to(device)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(trained, lr=config.step_size)
+        self.optimizer = torch.optim.Adam(trained, lr=config.step_size)
 
-    def update(
-        self, observation: Tensor, action: Tensor, next_observation: Tensor, mask: Tensor
-    ) -> dict[str, Tensor]:
+    def update(self, observation: Tensor, action: Tensor, next_observation: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """One gradient step on the transitions that `mask` leaves; none where it leaves nothing.
 
         Args:
@@ -51,17 +49,15 @@ class NoveltyLearner:
         if len(action) == 0:
             return {}
         self.network.measure(next_observation)
-        logits = self.network.action_logits(
-            self.network.embed(observation), self.network.embed(next_observation)
-        )
+        logits = self.network.action_logits(self.network.embed(observation), self.network.embed(next_observation))
         inverse = functional.cross_entropy(logits, action)
         distillation = torch.zeros_like(inverse)
         if self.config.lifelong_max > 1:
             distillation = self.network.distillation_error(next_observation).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         (inverse + distillation).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRAD_NORM)
-        self.optimiser.step()
+        self.optimizer.step()
         return {
             "inverse_loss": inverse.detach(),
             "inverse_accuracy": (logits.argmax(-1) == action).float().mean(),
@@ -73,8 +69,8 @@ class NoveltyLearner:
         return self.network.arrays()
 
     def state(self) -> State:
-        """The networks and the optimiser's moments, as arrays."""
-        return {"network": self.network.arrays(), "optimiser": optimiser_state(self.optimiser)}
+        """The networks and the optimizer's moments, as arrays."""
+        return {"network": self.network.arrays(), "optimizer": optimizer_state(self.optimizer)}
 
     def restore(self, state: State) -> None:
         """Takes over what `state` gave.
@@ -83,4 +79,4 @@ class NoveltyLearner:
             ValueError: the state belongs to another network.
         """
         self.network.load_arrays(state["network"])
-        restore_optimiser(self.optimiser, state["optimiser"])
+        restore_optimizer(self.optimizer, state["optimizer"])

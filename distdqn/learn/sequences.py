@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distdqn.algo.priority import normalise_importance, sequence_priority
+from distdqn.algo.priority import normalize_importance, sequence_priority
 from distdqn.algo.returns import lambda_returns, n_step
 from distdqn.config import AgentConfig
 from distdqn.learn.bellman import Bellman
@@ -75,8 +75,13 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
         b, total = steps.start.shape
         state = batch.memory
         if config.sequence.start == "zero":
-            state = torch.cat([torch.zeros_like(state[:, : online.state_size - online.context]),
-                               state[:, online.state_size - online.context :]], 1)  # fmt: skip
+            state = torch.cat(
+                [
+                    torch.zeros_like(state[:, : online.state_size - online.context]),
+                    state[:, online.state_size - online.context :],
+                ],
+                1,
+            )
         body, later = slice(burn_in, total), total - burn_in
         own, theirs = state, state
         with torch.no_grad():
@@ -95,18 +100,30 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
         else:
             selects = values.q.detach() if config.bootstrap == "double" else values_t.q
             cut = slice(burn_in, None)
-            goal = at.first(bellman.scaled(lambda_returns(
-                config.returns, reward[:, cut], batch.terminated[:, cut], batch.last[:, cut], discount,
-                config.trace, bellman.unscaled(values_t.q).view(b, later, -1), selects.view(b, later, -1).argmax(-1),
-                batch.action[:, cut], steps.dummy[:, cut],
-            )))  # fmt: skip
+            goal = at.first(
+                bellman.scaled(
+                    lambda_returns(
+                        config.returns,
+                        reward[:, cut],
+                        batch.terminated[:, cut],
+                        batch.last[:, cut],
+                        discount,
+                        config.trace,
+                        bellman.unscaled(values_t.q).view(b, later, -1),
+                        selects.view(b, later, -1).argmax(-1),
+                        batch.action[:, cut],
+                        steps.dummy[:, cut],
+                    )
+                )
+            )
         chosen = at.rows(values, at.here)
         losses, priority = bellman.loss(chosen, action, goal)
         real = ~steps.dummy[:, burn_in : burn_in + length]
-        weighted = normalise_importance(batch.importance).unsqueeze(1) * losses.view(b, length) * real
+        weighted = normalize_importance(batch.importance).unsqueeze(1) * losses.view(b, length) * real
         priorities = sequence_priority(priority.view(b, length), real, config.sequence.eta)
-        return Lost(weighted.sum() / real.sum().clamp_min(1), priorities,
-                    chosen.q.detach().mean(-1).view(b, length).mean(1))  # fmt: skip
+        return Lost(
+            weighted.sum() / real.sum().clamp_min(1), priorities, chosen.q.detach().mean(-1).view(b, length).mean(1)
+        )
 
     return Loss(lambda batch, horizon, _: (batch, horizon), loss)
 

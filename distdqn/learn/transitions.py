@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distdqn.algo.priority import normalise_importance
+from distdqn.algo.priority import normalize_importance
 from distdqn.algo.returns import n_step
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.augment import views
@@ -49,12 +49,7 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
 
 
 def make_transition_loss(
-    config: AgentConfig,
-    learner: LearnerConfig,
-    stack: int,
-    online: QNetwork,
-    target: QNetwork,
-    compiled: bool,
+    config: AgentConfig, learner: LearnerConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool
 ) -> Loss:
     """The loss over single transitions, from the first observation of each window to the one n steps later.
 
@@ -79,9 +74,15 @@ def make_transition_loss(
             return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if config.bootstrap == "double" else None
 
     def ours(
-        x_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, values_t: Values, x_t: Tensor | None,
-        weight: Tensor, tau_tm1: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        x_tm1: Tensor,
+        a_tm1: Tensor,
+        r_t: Tensor,
+        discount_t: Tensor,
+        values_t: Values,
+        x_t: Tensor | None,
+        weight: Tensor,
+        tau_tm1: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         batch = len(a_tm1)
         values_tm1, _ = online.values(x_tm1, None, tau_tm1)
         with torch.no_grad():
@@ -90,7 +91,7 @@ def make_transition_loss(
             goal = goal.unflatten(0, (k, batch)).mean(0)
         loss, priority = bellman.loss(values_tm1, a_tm1.repeat(m), goal.repeat(m, *[1] * (goal.dim() - 1)))
         loss, priority = loss.view(m, batch).mean(0), priority.view(m, batch).mean(0)
-        return (normalise_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
+        return (normalize_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
 
     if compiled:
         theirs, ours = torch.compile(theirs, dynamic=False), torch.compile(ours, dynamic=False)
@@ -108,7 +109,17 @@ def make_transition_loss(
     def learn(ready: Prepared, generator: torch.Generator) -> Lost:
         tau_tm1 = draw_tau(config, net.online_quantiles, len(ready.x_tm1), generator)
         batch = ready.batch
-        return Lost(*ours(ready.x_tm1, batch.action[:, 0], ready.r_t, ready.discount_t, ready.values_t, ready.x_t,
-                          batch.importance, tau_tm1))  # fmt: skip
+        return Lost(
+            *ours(
+                ready.x_tm1,
+                batch.action[:, 0],
+                ready.r_t,
+                ready.discount_t,
+                ready.values_t,
+                ready.x_t,
+                batch.importance,
+                tau_tm1,
+            )
+        )
 
     return Loss(prepare, learn)

@@ -91,7 +91,7 @@ def _add(parameter: Any, gradient: Tensor) -> None:
 
 
 def _like(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """`gradient` in the type and the memory layout of its parameter: a fused optimiser takes the latter for granted."""
+    """`gradient` in the type and the memory layout of its parameter: a fused optimizer takes the latter for granted."""
     if gradient.dtype == parameter.dtype and gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)

@@ -195,7 +195,5 @@ def make_memory(config: NetworkConfig, features: int) -> Memory:
     if config.memory == "none":
         return NoMemory(features)
     if config.memory == "transformer":
-        return Transformer(
-            features, config.memory_size, config.memory_steps, config.memory_layers, config.memory_heads
-        )
+        return Transformer(features, config.memory_size, config.memory_steps, config.memory_layers, config.memory_heads)
     return {"rnn": RNN, "gru": GRU, "lstm": LSTM}[config.memory](features, config.memory_size)

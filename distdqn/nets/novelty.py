@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from distdqn.config import BonusConfig, NetworkConfig
-from distdqn.nets.initialise import initialise
+from distdqn.nets.initialize import initialize
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
 HIDDEN = 128
 
 
-class Normaliser(nn.Module):
+class Normalizer(nn.Module):
     """(x - mean) / std of each component, clipped to +-5 (Burda et al. 2019, section 2.4): a random network can
     not adapt to the scale of its inputs. Mean and variance are those of all that `measure` has seen, and start
     at 0 and 1."""
@@ -55,14 +55,14 @@ def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
 class NoveltyNetwork(nn.Module):
     """The embedding with its inverse dynamics, and a random network with its predictor.
 
-    Observations are `[B, S, H, W]` uint8 or `[B, D]` float32 throughout; they are normalised here, by what
+    Observations are `[B, S, H, W]` uint8 or `[B, D]` float32 throughout; they are normalized here, by what
     `measure` has seen. E is `config.embedding`. The random network never changes; `arrays` carries it too.
     """
 
     def __init__(self, config: BonusConfig, spec: EnvSpec) -> None:
         super().__init__()
         self.pixels = spec.pixels
-        self.normalise = Normaliser(spec.observation_shape)
+        self.normalize = Normalizer(spec.observation_shape)
         torso, features = _features(spec)
         self.embedding = nn.Sequential(torso, nn.Linear(features, config.embedding))
         self.inverse = nn.Sequential(
@@ -72,14 +72,14 @@ class NoveltyNetwork(nn.Module):
         torso, features = _features(spec)
         self.random = nn.Sequential(torso, nn.Linear(features, out))
         # PyTorch's default start makes networks that answer nearly the same to everything
-        initialise(self.random, "orthogonal")
+        initialize(self.random, "orthogonal")
         self.random.requires_grad_(False)
         torso, features = _features(spec)
         self.predictor = nn.Sequential(torso, nn.Linear(features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, out))
 
     def measure(self, observation: Tensor) -> None:
-        """Takes observations into the mean and variance that inputs are normalised with."""
-        self.normalise.measure(self._scaled(observation))
+        """Takes observations into the mean and variance that inputs are normalized with."""
+        self.normalize.measure(self._scaled(observation))
 
     def embed(self, observation: Tensor) -> Tensor:
         """f(x), the controllable state, float32 `[B, E]`."""
@@ -102,7 +102,7 @@ class NoveltyNetwork(nn.Module):
         return observation.float() / 255 if self.pixels else observation
 
     def _inputs(self, observation: Tensor) -> Tensor:
-        inputs: Tensor = self.normalise(self._scaled(observation))
+        inputs: Tensor = self.normalize(self._scaled(observation))
         return inputs
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -117,9 +117,7 @@ class NoveltyNetwork(nn.Module):
         """
         own = self.state_dict()
         if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
-            raise ValueError(
-                "these weights belong to another network: agent.bonus or the environment differs"
-            )
+            raise ValueError("these weights belong to another network: agent.bonus or the environment differs")
         with torch.no_grad():
             for name, value in own.items():
                 # the arrays may be read-only views of shared memory, which from_numpy warns about

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distdqn.config import NetworkConfig
 from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.head import Values, make_head
-from distdqn.nets.initialise import initialise
+from distdqn.nets.initialize import initialize
 from distdqn.nets.memory import make_memory
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
@@ -46,7 +46,7 @@ class QNetwork(nn.Module):
         inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
         self.memory = make_memory(config, inputs)
         self.head = make_head(config, self.memory.features, spec.num_actions)
-        initialise(self, config.initialise)
+        initialize(self, config.initialize)
 
     @property
     def state_size(self) -> int:

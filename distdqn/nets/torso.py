@@ -91,7 +91,7 @@ class SpectralConv2d(nn.Conv2d):
     (Miyato et al. 2018, equation 8 and algorithm 1).
 
     Each pass takes one step of the power method from `u`; training keeps where it arrives. Unlike PyTorch's own
-    parametrisation, `weight` stays an ordinary parameter that initialisers may set at any time, a `u` that does not
+    parametrisation, `weight` stays an ordinary parameter that initializers may set at any time, a `u` that does not
     fit the weights yet can not blow them up, and weights of zero give zeros.
     """
 
@@ -117,36 +117,36 @@ class SpectralConv2d(nn.Conv2d):
 
 
 def convolution(
-    normalise: str, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
+    normalize: str, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
 ) -> list[nn.Module]:
-    """A convolution and the normalisation after it.
+    """A convolution and the normalization after it.
 
-    `none`; `batch`: Ioffe and Szegedy 2015; `layer`: each image's maps together, which is layer normalisation
+    `none`; `batch`: Ioffe and Szegedy 2015; `layer`: each image's maps together, which is layer normalization
     (Ba et al. 2016) with one scale and shift for each channel, as GroupNorm with one group computes it;
     `spectral`: of the weights.
     """
-    if normalise == "spectral":
+    if normalize == "spectral":
         return [SpectralConv2d(inputs, outputs, kernel, stride, padding)]
-    bias = normalise != "batch"  # which would take it away again
+    bias = normalize != "batch"  # which would take it away again
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)]
-    if normalise == "batch":
+    if normalize == "batch":
         layers.append(nn.BatchNorm2d(outputs))
-    if normalise == "layer":
+    if normalize == "layer":
         layers.append(nn.GroupNorm(1, outputs))
     return layers
 
 
 class Residual(nn.Module):
-    """x + conv(ReLU(conv(ReLU(x)))), `[B, C, H, W]` to the same (Espeholt et al. 2018, figure 3). Normalisation
+    """x + conv(ReLU(conv(ReLU(x)))), `[B, C, H, W]` to the same (Espeholt et al. 2018, figure 3). Normalization
     comes after each of the two convolutions, so before the sum."""
 
-    def __init__(self, normalise: str, channels: int) -> None:
+    def __init__(self, normalize: str, channels: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
             nn.ReLU(),
-            *convolution(normalise, channels, channels, 3, padding=1),
+            *convolution(normalize, channels, channels, 3, padding=1),
             nn.ReLU(),
-            *convolution(normalise, channels, channels, 3, padding=1),
+            *convolution(normalize, channels, channels, 3, padding=1),
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def plain_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
     body: list[nn.Module] = []
     for layer in PLAIN[config.torso]:
         outputs = layer.channels * config.width
-        body += [*convolution(config.normalise, inputs, outputs, layer.kernel, layer.stride), nn.ReLU()]
+        body += [*convolution(config.normalize, inputs, outputs, layer.kernel, layer.stride), nn.ReLU()]
         if layer.pool > 1:
             body.append(nn.MaxPool2d(layer.pool))
         inputs = outputs
@@ -169,17 +169,17 @@ def plain_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
 def impala_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
     """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for `inputs` channels.
 
-    Spectral normalisation is of the residual blocks alone (Clark et al. 2024).
+    Spectral normalization is of the residual blocks alone (Clark et al. 2024).
     """
     body: list[nn.Module] = []
     for channels in IMPALA:
         outputs = channels * config.width
-        entry = "none" if config.normalise == "spectral" else config.normalise
+        entry = "none" if config.normalize == "spectral" else config.normalize
         body += [
             *convolution(entry, inputs, outputs, 3, padding=1),
             nn.MaxPool2d(3, stride=2, padding=1),
-            Residual(config.normalise, outputs),
-            Residual(config.normalise, outputs),
+            Residual(config.normalize, outputs),
+            Residual(config.normalize, outputs),
         ]
         inputs = outputs
     return [*body, nn.ReLU()]
@@ -202,9 +202,7 @@ def make_torso(config: NetworkConfig, shape: Sequence[int]) -> Torso:
     if config.torso in ("mlp", "tabular"):
         return Flat(shape)
     if len(shape) != 3:
-        raise ValueError(
-            f"torso {config.torso} needs images, the observation has shape {tuple(shape)}: use mlp"
-        )
+        raise ValueError(f"torso {config.torso} needs images, the observation has shape {tuple(shape)}: use mlp")
     if config.torso == "impala":
         return Convolutions(shape, impala_body(config, shape[0]), 1, config.pool)
     least = smallest_side(PLAIN[config.torso])

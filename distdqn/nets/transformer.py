@@ -44,9 +44,7 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.gates = nn.ModuleList(Gate(width) for _ in range(2))
         # four times as wide inside, as in Vaswani et al. 2017, section 3.3
-        self.position_wise = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
-        )
+        self.position_wise = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
     def forward(self, context: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
         """What the block makes of the last T of K steps.

@@ -63,7 +63,7 @@ class ReplayShard:
         """`sum(sizes)` windows, drawn independently with replacement; `sizes[m]` of them are for minibatch m.
 
         With weight p_i and mass = the sum of this shard's weights, `importance` is (share p_i / mass)^-beta,
-        not normalised (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides
+        not normalized (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides
         by the largest). `share` in (0, 1] is this shard's part of the mass of all shards when its number of
         draws was decided, so that share p_i / mass is the probability over all of them. Uniform: all ones.
 

@@ -65,9 +65,7 @@ def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
     Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
     """
     curves, kinds = _read(runs)
-    seconds = max(
-        float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1])
-    )
+    seconds = max(float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1]))
     unit, label = (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
 
     from matplotlib.ticker import EngFormatter
@@ -79,8 +77,16 @@ def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
             _draw(axes, curve, column, scale, _COLOURS[kinds.index(curve.kind) % len(_COLOURS)])
         if human is not None:
             axes.axhline(human, color=_QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-            axes.annotate("human", (0, human), xycoords=("axes fraction", "data"), xytext=(4, 3),
-                          textcoords="offset points", ha="left", color=_QUIET, fontsize=9)  # fmt: skip
+            axes.annotate(
+                "human",
+                (0, human),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 3),
+                textcoords="offset points",
+                ha="left",
+                color=_QUIET,
+                fontsize=9,
+            )
         _tidy(axes)
     over_frames.set_xlabel("emulator frames", color=_INK)
     over_frames.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -159,7 +165,7 @@ def _save(figure: Figure, out: Path) -> Path:
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred running mean of `values` `[P]` over up to `window` points, fewer at both ends, `[P]`."""
+    """Centered running mean of `values` `[P]` over up to `window` points, fewer at both ends, `[P]`."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index, reach = np.arange(len(values)), window // 2
     first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
@@ -192,8 +198,17 @@ def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, smal
         axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=1 if small else 2, zorder=3)
     x, y = curve.evaluation[column] / scale, curve.evaluation[2]
     if len(x):
-        axes.plot(x, y, color=colour, linewidth=0, marker="o", markersize=3 if small else 5.5, markerfacecolor="white",
-                  markeredgewidth=1 if small else 1.5, zorder=4)  # fmt: skip
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linewidth=0,
+            marker="o",
+            markersize=3 if small else 5.5,
+            markerfacecolor="white",
+            markeredgewidth=1 if small else 1.5,
+            zorder=4,
+        )
 
 
 def _tidy(axes: Axes) -> None:
@@ -215,7 +230,25 @@ def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
     ]
     handles.append(Line2D([], [], color=_QUIET, linewidth=2, label="training, smoothed"))
     if any(len(c.evaluation[0]) for c in curves):
-        handles.append(Line2D([], [], color=_QUIET, linewidth=0, marker="o", markersize=5.5,
-                              markerfacecolor="white", markeredgewidth=1.5, label="evaluation"))  # fmt: skip
-    axes.figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), frameon=False,
-                       fontsize=9, labelcolor=_INK, handlelength=1.6)  # fmt: skip
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=_QUIET,
+                linewidth=0,
+                marker="o",
+                markersize=5.5,
+                markerfacecolor="white",
+                markeredgewidth=1.5,
+                label="evaluation",
+            )
+        )
+    axes.figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=min(len(handles), 5),
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        handlelength=1.6,
+    )

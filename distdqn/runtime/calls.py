@@ -32,9 +32,7 @@ class Calls:
         self._answered: dict[str, float] = {}
         self._lives: dict[str, int] = {}
 
-    def ask(
-        self, kind: str, handle: Handle, method: str, *args: Any, returns: int = 1, context: Any = None
-    ) -> None:
+    def ask(self, kind: str, handle: Handle, method: str, *args: Any, returns: int = 1, context: Any = None) -> None:
         """Asks `handle` for `method(*args)`."""
         call = Call(kind, handle, self.engine.call(handle, method, *args, returns=returns), context)
         self._calls[call.refs[-1]] = call

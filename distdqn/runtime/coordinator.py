@@ -57,10 +57,7 @@ class Coordinator:
         self._next_log = time.monotonic() + config.log_every_seconds
 
     def start(
-        self,
-        learner: State | None = None,
-        counters: State | None = None,
-        seen: Mapping[str, float] | None = None,
+        self, learner: State | None = None, counters: State | None = None, seen: Mapping[str, float] | None = None
     ) -> None:
         """Starts the components, from a checkpoint's `learner` state and `counters` where they are given, and
         the last metrics that were `seen`."""

@@ -79,8 +79,14 @@ class Keeper:
         mean = float(np.mean(result.returns))
         self.event(f"evaluation: {mean:.2f} mean return of {len(result.returns)} episodes")
         if final:
-            self.final = {"final_evaluation": {**self.scores(result), "episodes": len(result.returns),
-                                               "returns": list(result.returns), "checkpoint": name}}  # fmt: skip
+            self.final = {
+                "final_evaluation": {
+                    **self.scores(result),
+                    "episodes": len(result.returns),
+                    "returns": list(result.returns),
+                    "checkpoint": name,
+                }
+            }
         best = checkpoint.best(self.folder.checkpoints)
         if best is not None and best[1] >= mean:
             return False
@@ -98,9 +104,9 @@ class Keeper:
             "eval/return_median": float(np.median(result.returns)),
             "eval/length_mean": float(np.mean(result.lengths)),
         }
-        normalised = human_normalised(self.config.env.game, mean) if self.config.env.kind == "atari" else None
-        if normalised is not None:
-            values["eval/human_normalised"] = normalised
+        normalized = human_normalised(self.config.env.game, mean) if self.config.env.kind == "atari" else None
+        if normalized is not None:
+            values["eval/human_normalised"] = normalized
         return values
 
     def film(self, name: str, recording: Recording) -> None:

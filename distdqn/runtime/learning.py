@@ -51,8 +51,10 @@ class Learning:
             (s.weights,) = s.engine.call(learner, "weights")
             s.version = self._published = s.engine.fetch(s.weights, START_SECONDS).version
         except TimeoutError as error:
-            raise RunFailed(f"the learner does not start ({error}): is the cluster still there? "
-                            "`distdqn resume` goes on from the last checkpoint") from None  # fmt: skip
+            raise RunFailed(
+                f"the learner does not start ({error}): is the cluster still there? "
+                "`distdqn resume` goes on from the last checkpoint"
+            ) from None
 
     def ask(self) -> None:
         """Draws as many minibatches ahead of the learner as may be, in lockstep one call's worth at a time."""
@@ -62,8 +64,10 @@ class Learning:
             if (limit := s.config.budget.updates) is not None:
                 asked = self._draws * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
-            if updates < 1 or s.progress.mass <= 0 or s.limiter.room_to_sample() < (
-                updates * c.batch_size * self._positions
+            if (
+                updates < 1
+                or s.progress.mass <= 0
+                or s.limiter.room_to_sample() < (updates * c.batch_size * self._positions)
             ):
                 return
             self._draw(updates)
@@ -124,8 +128,10 @@ class Learning:
             s.event(f"{stats.skipped} updates skipped: their loss was not finite")
         if stats.aborted:
             path = self.keeper.keep_bad_batch(stats.bad_batch)
-            raise RunFailed(f"the loss was not finite {s.config.learner.max_bad_updates} times in a row; "
-                            f"the last batch's provenance is in {path}")  # fmt: skip
+            raise RunFailed(
+                f"the loss was not finite {s.config.learner.max_bad_updates} times in a row; "
+                f"the last batch's provenance is in {path}"
+            )
         if s.config.replay.kind == "prioritized":
             for index, ref in zip(sorted(draw.parts), call.refs, strict=False):
                 # a shard that has taken a dead one's place knows them by their epoch, and counts them as stale

@@ -69,13 +69,17 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     """
     machine = machine or inspect()
     if config.agent.network.torso in CONVOLUTIONAL and not spec.pixels:
-        raise ConfigError(f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
-                          f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp")  # fmt: skip
+        raise ConfigError(
+            f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
+            f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp"
+        )
     if config.learner.device.startswith("cuda") and config.engine.address is None:
         index = int(config.learner.device.partition(":")[2] or 0)
         if index >= machine.gpus:
-            raise ConfigError(f"learner.device={config.learner.device}: no such CUDA device here, there are "
-                              f"{machine.gpus}; use cpu or auto")  # fmt: skip
+            raise ConfigError(
+                f"learner.device={config.learner.device}: no such CUDA device here, there are "
+                f"{machine.gpus}; use cpu or auto"
+            )
     if config.agent.autoencoder and not spec.pixels:
         raise ConfigError(f"agent.autoencoder={config.agent.autoencoder}: needs images, but {spec.name} gives vectors")
     pretrained = config.agent.network.pretrained
@@ -84,30 +88,37 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     if config.learner.augment != "none" and not spec.pixels:
         raise ConfigError(f"learner.augment={config.learner.augment}: needs images, but {spec.name} gives vectors")
     if config.agent.network.torso == "tabular" and spec.pixels:
-        raise ConfigError(f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
-                          "use dqn_2015, dqn_2013 or mlp")  # fmt: skip
+        raise ConfigError(
+            f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
+            "use dqn_2015, dqn_2013 or mlp"
+        )
     if config.engine.address is None:
         each = bytes_per_transition(config, spec)
         need = each * config.replay.capacity
         if need > machine.memory_free * 0.9:
             fits = int(machine.memory_free * 0.8 / each / 1000) * 1000
-            raise ConfigError(f"replay.capacity={config.replay.capacity}: needs {need / GIB:.1f} GiB of memory, "
-                              f"{machine.memory_free / GIB:.1f} GiB are free; {fits} would fit")  # fmt: skip
+            raise ConfigError(
+                f"replay.capacity={config.replay.capacity}: needs {need / GIB:.1f} GiB of memory, "
+                f"{machine.memory_free / GIB:.1f} GiB are free; {fits} would fit"
+            )
         store = object_store_bytes(config, spec)
         if config.engine.kind == "ray" and store > machine.shared_memory_free:
             larger = f"learner.batch_size={config.learner.batch_size}"
             if rollout_bytes(config, spec) > batch_bytes(config, spec):
                 larger = f"actors.count={config.actors.count}"
-            raise ConfigError(f"{larger}: batches and rollouts on their way need {store / GIB:.1f} GiB of shared "
-                              f"memory, /dev/shm has {machine.shared_memory_free / GIB:.1f} GiB; lower "
-                              "learner.batch_size, learner.updates_per_call, actors.count or "
-                              "actors.envs_per_actor")  # fmt: skip
+            raise ConfigError(
+                f"{larger}: batches and rollouts on their way need {store / GIB:.1f} GiB of shared "
+                f"memory, /dev/shm has {machine.shared_memory_free / GIB:.1f} GiB; lower "
+                "learner.batch_size, learner.updates_per_call, actors.count or "
+                "actors.envs_per_actor"
+            )
     else:
         _probe(config.engine.address)
     free = disk_free(Path(config.run_dir))
     if free < DISK_NEEDED:
-        raise ConfigError(f"run_dir={config.run_dir}: {free / GIB:.2f} GiB free on that disk, "
-                          f"a run needs {DISK_NEEDED / GIB:.1f} GiB")  # fmt: skip
+        raise ConfigError(
+            f"run_dir={config.run_dir}: {free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
+        )
 
 
 def _probe(address: str) -> None:
@@ -124,7 +135,7 @@ def _probe(address: str) -> None:
 
 
 def check_resume(config: RunConfig, spec: EnvSpec) -> None:
-    """Refuses to go on from a checkpoint that another network or optimiser left.
+    """Refuses to go on from a checkpoint that another network or optimizer left.
 
     Raises:
         ConfigError: one line that names the key; also where no checkpoint can be read.
@@ -140,6 +151,7 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
     try:
         Learner(config.agent, settings, spec, 0).restore(state["learner"])
     except (KeyError, TypeError, ValueError) as error:
-        key = "learner.optimiser" if "optimiser" in str(error) else "agent.network"
-        raise ConfigError(f"{key}: {path.name} does not fit {checkpoints.parent / 'config.yaml'} "
-                          f"({' '.join(str(error).split())})") from None  # fmt: skip
+        key = "learner.optimizer" if "optimizer" in str(error) else "agent.network"
+        raise ConfigError(
+            f"{key}: {path.name} does not fit {checkpoints.parent / 'config.yaml'} ({' '.join(str(error).split())})"
+        ) from None

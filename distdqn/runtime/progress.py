@@ -9,15 +9,39 @@ from collections.abc import Mapping
 from distdqn.config import BudgetConfig
 from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
 
-COUNTERS = ("env_frames", "env_steps", "learner_updates", "samples", "episodes", "emitted", "stored", "dropped",
-            "lost", "stale")  # fmt: skip
-FAULTS = ("actor_restarts", "shard_restarts", "learner_restarts", "evaluator_restarts", "bad_updates",
-          "dropped_transitions", "lost_transitions")  # fmt: skip
+COUNTERS = (
+    "env_frames",
+    "env_steps",
+    "learner_updates",
+    "samples",
+    "episodes",
+    "emitted",
+    "stored",
+    "dropped",
+    "lost",
+    "stale",
+)
+FAULTS = (
+    "actor_restarts",
+    "shard_restarts",
+    "learner_restarts",
+    "evaluator_restarts",
+    "bad_updates",
+    "dropped_transitions",
+    "lost_transitions",
+)
 SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
-RECORDED = {"env_frames": "env_frames", "env_steps": "env_steps", "learner_updates": "learner_updates",
-            "episodes": "actor/episodes", "emitted": "replay/emitted", "stored": "replay/stored",
-            "lost": "faults/lost_transitions", "stale": "replay/stale_priorities"}  # fmt: skip
+RECORDED = {
+    "env_frames": "env_frames",
+    "env_steps": "env_steps",
+    "learner_updates": "learner_updates",
+    "episodes": "actor/episodes",
+    "emitted": "replay/emitted",
+    "stored": "replay/stored",
+    "lost": "faults/lost_transitions",
+    "stale": "replay/stale_priorities",
+}
 """Counters and the metrics that show them."""
 
 

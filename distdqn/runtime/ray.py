@@ -65,8 +65,10 @@ class RayEngine:
         for kind, asked in (("CPU", cpus), ("GPU", gpus)):
             if there.get(kind, 0) < asked:
                 ray.shutdown()
-                raise ConfigError(f"engine.address={address}: the run asks for {asked} {kind}s, that cluster has "
-                                  f"{there.get(kind, 0):g}; lower actors.count or add machines")  # fmt: skip
+                raise ConfigError(
+                    f"engine.address={address}: the run asks for {asked} {kind}s, that cluster has "
+                    f"{there.get(kind, 0):g}; lower actors.count or add machines"
+                )
 
     def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
         life = self._actors[name][0].life + 1 if name in self._actors else 0

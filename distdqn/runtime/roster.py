@@ -45,9 +45,16 @@ class Roster:
         """
         c = self.config
         return self.engine.start(
-            f"actor-{index}", Needs(c.actors.threads, spread=True, yields=True), Actor,
-            c.env, c.agent, c.actors, index, self._seed("actor", index), self.run_id,
-        )  # fmt: skip
+            f"actor-{index}",
+            Needs(c.actors.threads, spread=True, yields=True),
+            Actor,
+            c.env,
+            c.agent,
+            c.actors,
+            index,
+            self._seed("actor", index),
+            self.run_id,
+        )
 
     def shard(self, index: int) -> Handle:
         """Starts shard `index`, empty, with an epoch that no shard of this session had."""
@@ -55,23 +62,37 @@ class Roster:
         epoch = self._epochs % 4096
         self._epochs += 1
         return self.engine.start(
-            f"shard-{index}", Needs(spread=True), ReplayShard,
-            c, c.capacity // c.shards, self.config.actors.rollout_steps, epoch, self._seed("shard", index),
+            f"shard-{index}",
+            Needs(spread=True),
+            ReplayShard,
+            c,
+            c.capacity // c.shards,
+            self.config.actors.rollout_steps,
+            epoch,
+            self._seed("shard", index),
             self.config.agent.sequence.stride,
-        )  # fmt: skip
+        )
 
     def learner(self) -> Handle:
         """Starts the learner; every life and session begins with the same weights until it is restored."""
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
-        return self.engine.start("learner", Needs(c.learner.threads, self.gpus), Learner,
-                                 c.agent, c.learner, self.spec, seed)  # fmt: skip
+        return self.engine.start(
+            "learner", Needs(c.learner.threads, self.gpus), Learner, c.agent, c.learner, self.spec, seed
+        )
 
     def evaluator(self) -> Handle:
         """Starts the evaluator."""
         c = self.config
-        return self.engine.start("evaluator", Needs(c.evaluation.threads, yields=True), Evaluator,
-                                 c.env, c.agent, c.evaluation, self._seed("evaluator", 0))  # fmt: skip
+        return self.engine.start(
+            "evaluator",
+            Needs(c.evaluation.threads, yields=True),
+            Evaluator,
+            c.env,
+            c.agent,
+            c.evaluation,
+            self._seed("evaluator", 0),
+        )
 
     @staticmethod
     def cpus_of(config: RunConfig) -> int:

@@ -88,9 +88,7 @@ def _join(config: RunConfig, spec: EnvSpec) -> Engine | None:
     return make_engine(config, spec) if config.engine.kind == "ray" and config.engine.address else None
 
 
-def _run(
-    config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None
-) -> int:
+def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None) -> int:
     run_id = int(state["run_id"]) if state else secrets.randbits(62)
     session = int(state["session"]) + 1 if state else 0
     recorder = Recorder(folder, config)

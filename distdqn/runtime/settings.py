@@ -41,6 +41,7 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
     """The config as YAML and W&B take it: dicts, lists and plain values."""
+
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: plain(v) for k, v in value.items()}

@@ -67,9 +67,7 @@ class System:
         self._start: dict[str, Callable[[int], None]] = {}
         self._deaths: Counter[str] = Counter()
 
-    def on(
-        self, kind: str, did: Callable[[Call, Any], None], lost: Callable[[Call], None] | None = None
-    ) -> None:
+    def on(self, kind: str, did: Callable[[Call, Any], None], lost: Callable[[Call], None] | None = None) -> None:
         """Registers the handlers of a kind of call."""
         self._did[kind] = did
         if lost is not None:

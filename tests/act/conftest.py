@@ -143,13 +143,7 @@ Tell = Callable[..., StoryEnv]
 
 
 def _tell(
-    plots: list[list[Plot]],
-    length: int,
-    *,
-    pixels: bool = True,
-    stack: int = 1,
-    frame_skip: int = 1,
-    seed: int = 0,
+    plots: list[list[Plot]], length: int, *, pixels: bool = True, stack: int = 1, frame_skip: int = 1, seed: int = 0
 ) -> StoryEnv:
     spec = EnvSpec("story", (2, 3), "uint8", stack, 4, frame_skip)
     spec = spec if pixels else replace(spec, frame_shape=(5,), frame_dtype="float32", stack=1)

@@ -71,9 +71,7 @@ def test_counts(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (stats.steps, stats.frames, stats.transitions) == (steps, 4 * steps, starts)
         assert (stats.actor, stats.weights_version) == (0, 7)
         assert segment.valid.sum() == starts
-        np.testing.assert_array_equal(
-            segment.origin, [[5, 0, slot, 10 * rollout - 3, 7] for slot in range(3)]
-        )
+        np.testing.assert_array_equal(segment.origin, [[5, 0, slot, 10 * rollout - 3, 7] for slot in range(3)])
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -96,9 +94,7 @@ def test_initial_priorities_are_naive_td_errors(
 ) -> None:
     env = tell(PLOTS, 48, pixels=pixels, stack=stack)
     story = env.story
-    actor = story_actor(
-        env, monkeypatch, steps=8, n_step=horizon, discount=0.9, reward="clip" if clip else "none"
-    )
+    actor = story_actor(env, monkeypatch, steps=8, n_step=horizon, discount=0.9, reward="clip" if clip else "none")
     networks = []
     for version in range(6):
         networks.append(QNetwork(NETWORK, env.spec))

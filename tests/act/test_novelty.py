@@ -23,9 +23,7 @@ EPISODIC = BonusConfig(kind="ngu", memory=10, neighbours=3, embedding=5, lifelon
 
 def run(novelty: Novelty, observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Bonuses `[T, N]` of `observations` `[T, N, ...]`."""
-    return np.stack(
-        [novelty.bonus(torch.from_numpy(x), s) for x, s in zip(observations, starts, strict=True)]
-    )
+    return np.stack([novelty.bonus(torch.from_numpy(x), s) for x, s in zip(observations, starts, strict=True)])
 
 
 def naive(network: NoveltyNetwork, config: BonusConfig, observations: np.ndarray, starts: np.ndarray) -> list:
@@ -64,9 +62,7 @@ def test_against_algorithm_1(lifelong_max: float, neighbours: int, seed: int) ->
     novelty = Novelty(config, VECTOR, slots, seed)
     # few different states, so that some come again
     states = rng.standard_normal((6, 4), np.float32)
-    observations = states[rng.integers(0, 6, (steps, slots))] + 1e-3 * rng.random(
-        (steps, slots, 4), np.float32
-    )
+    observations = states[rng.integers(0, 6, (steps, slots))] + 1e-3 * rng.random((steps, slots, 4), np.float32)
     starts = rng.random((steps, slots)) < 0.05
     got = run(novelty, observations, starts)
     assert (got.shape, got.dtype) == ((steps, slots), np.float32)
@@ -82,9 +78,7 @@ def test_memory_holds_the_latest(capacity: int, written: int) -> None:
         memory.add(np.full(2, i, np.float32))
         expected.append(i)
     assert sorted(memory.held[:, 0]) == list(expected)
-    assert len(memory.room) <= max(min(capacity, 64), 2 * len(expected)), (
-        "no more room than twice what it holds"
-    )
+    assert len(memory.room) <= max(min(capacity, 64), 2 * len(expected)), "no more room than twice what it holds"
     memory.clear()
     assert memory.held.shape == (0, 2)
     memory.add(np.full(2, 7, np.float32))

@@ -21,10 +21,7 @@ AGENT = AgentConfig(network=CONFIG)
 
 
 def test_older_planes_are_masked_by_age() -> None:
-    policy, stacks = (
-        Policy(AGENT, PIXELS, 4),
-        np.random.default_rng(0).integers(1, 256, (3, 4, 4, 3), np.uint8),
-    )
+    policy, stacks = (Policy(AGENT, PIXELS, 4), np.random.default_rng(0).integers(1, 256, (3, 4, 4, 3), np.uint8))
     age = np.array([0, 1, 2, 9], np.int32)
     observation = stacks.swapaxes(0, 1).copy()
     observation[0, :2] = observation[1, :1] = 0

@@ -63,16 +63,27 @@ def naive_error(s: Steps, k: int, slot: int, agent: AgentConfig, beta: float, di
     clip=st.booleans(),
 )
 def test_against_a_loop(
-    seed: int, length: int, burn_in: int, overlap: int, n: int, n_final: int | None, eta: float, mixtures: int,
+    seed: int,
+    length: int,
+    burn_in: int,
+    overlap: int,
+    n: int,
+    n_final: int | None,
+    eta: float,
+    mixtures: int,
     clip: bool,
-) -> None:  # fmt: skip
+) -> None:
     burn_in, overlap = min(burn_in, length), min(overlap, length - 1)
     bonus: dict[str, Any] = {"kind": "ngu", "mixtures": mixtures, "discount_min": 0.8} if mixtures else {}
     agent = AgentConfig(
         network=NetworkConfig(torso="mlp", memory="rnn" if burn_in else "none"),
         sequence=SequenceConfig(length=length, burn_in=burn_in, overlap=overlap, eta=eta),
-        bonus=BonusConfig(**bonus), n_step=n, n_step_final=n_final, discount=0.9, reward="clip" if clip else "none",
-    )  # fmt: skip
+        bonus=BonusConfig(**bonus),
+        n_step=n,
+        n_step_final=n_final,
+        discount=0.9,
+        reward="clip" if clip else "none",
+    )
     t = agent.sequence.stride * 5
     context = np.arange(SLOTS) % agent.contexts
     s = random_steps(t + agent.window, seed)

@@ -182,8 +182,11 @@ def test_the_bonus_is_that_of_the_step_that_led_to_the_observation(
 
     monkeypatch.setattr("distdqn.act.actor.Novelty", Mean)
     env = tell(PLOTS, 48, stack=3)
-    config = agent(memory, SequenceConfig(length=2), MIXTURE) if memory != "none" else agent(
-        "none", SequenceConfig(), BonusConfig(kind="ngu"))  # fmt: skip
+    config = (
+        agent(memory, SequenceConfig(length=2), MIXTURE)
+        if memory != "none"
+        else agent("none", SequenceConfig(), BonusConfig(kind="ngu"))
+    )
     actor, _, weights = acting(config, env, monkeypatch)
     bonuses, actual = np.full((3, 49), np.nan), 0
     for _ in range(4):

@@ -54,8 +54,11 @@ class Case:
         return AgentConfig(
             network=NetworkConfig(torso="mlp", hidden=(4,), memory="rnn", memory_size=2, previous=True),
             sequence=SequenceConfig(length=self.length, burn_in=self.burn_in, overlap=self.overlap),
-            n_step=self.n, discount=GAMMA, bootstrap="max", reward="clip" if self.clip else "none",
-        )  # fmt: skip
+            n_step=self.n,
+            discount=GAMMA,
+            bootstrap="max",
+            reward="clip" if self.clip else "none",
+        )
 
     @property
     def starts(self) -> int:
@@ -89,8 +92,18 @@ EVERYTHING = Case(
         [(5, False, frozenset()), (4, True, frozenset({1})), (1, True, frozenset()), (7, False, frozenset({2, 3}))],
         [(1, False, frozenset()), (2, True, frozenset({1})), (8, True, frozenset())],
     ],
-    strides=5, burn_in=2, length=4, overlap=2, n=3, stack=3, pixels=True, rollouts=5, room=100, clip=True, seed=5,
-)  # fmt: skip
+    strides=5,
+    burn_in=2,
+    length=4,
+    overlap=2,
+    n=3,
+    stack=3,
+    pixels=True,
+    rollouts=5,
+    room=100,
+    clip=True,
+    seed=5,
+)
 
 
 class Spy(QNetwork):
@@ -256,9 +269,22 @@ def _alter(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
         _alter("memory", lambda x: np.roll(x, 1, 1)),
         _alter("memory", lambda x: np.roll(x, 1, 0)),
     ],
-    ids=["no terminal", "no last", "no dummies", "no starts", "no masks", "all starts", "starts late", "frames late",
-         "rewards early", "actions late", "no memory", "memory late", "slots swapped"],
-)  # fmt: skip
+    ids=[
+        "no terminal",
+        "no last",
+        "no dummies",
+        "no starts",
+        "no masks",
+        "all starts",
+        "starts late",
+        "frames late",
+        "rewards early",
+        "actions late",
+        "no memory",
+        "memory late",
+        "slots swapped",
+    ],
+)
 def test_the_check_sees_damage(tell: Tell, damage: Damage) -> None:
     with pytest.raises(AssertionError):
         check(EVERYTHING, tell, damage)

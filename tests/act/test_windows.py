@@ -75,8 +75,15 @@ EVERYTHING = Case(
         [(5, False, frozenset()), (4, True, frozenset({1})), (1, True, frozenset()), (7, False, frozenset({2, 3}))],
         [(1, False, frozenset()), (2, True, frozenset({1})), (8, True, frozenset())],
     ],
-    starts=6, horizon=3, stack=3, pixels=True, rollouts=8, room=100, clip=True, seed=5,
-)  # fmt: skip
+    starts=6,
+    horizon=3,
+    stack=3,
+    pixels=True,
+    rollouts=8,
+    room=100,
+    clip=True,
+    seed=5,
+)
 
 
 def segments_of_the_segmenter(case: Case, env: Any) -> Iterator[Segment]:
@@ -96,15 +103,16 @@ def segments_of_the_segmenter(case: Case, env: Any) -> Iterator[Segment]:
         s = segmenter.steps()
         first = rollout * case.starts - case.horizon
         yield Segment(
-            **{n: np.moveaxis(getattr(s, n), 1, 0).copy()
-               for n in ("frames", "action", "reward", "terminated", "last")},
+            **{
+                n: np.moveaxis(getattr(s, n), 1, 0).copy() for n in ("frames", "action", "reward", "terminated", "last")
+            },
             age=np.where(s.real, s.age, -1).astype(np.int32).T.copy(),
             valid=s.real[: case.starts].T.copy(),
             bonus=np.zeros((case.slots, 0), np.float32),
             memory=np.zeros((case.slots, 1, 0), np.float32),
             priority=np.ones((case.slots, case.starts), np.float32),
             origin=np.array([[RUN, 0, slot, first, rollout] for slot in range(case.slots)], np.int64),
-        )  # fmt: skip
+        )
         segmenter.roll()
 
 
@@ -161,9 +169,8 @@ def check(case: Case, tell: Tell, source: Source, damage: Damage = lambda s: s) 
     batch, _ = shard.sample((30 * len(held),), beta=0.4)
     (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
     target = n_step(
-        transform_reward(minibatch.reward, "clip" if case.clip else "none"),
-        minibatch.terminated, minibatch.last, GAMMA,
-    )  # fmt: skip
+        transform_reward(minibatch.reward, "clip" if case.clip else "none"), minibatch.terminated, minibatch.last, GAMMA
+    )
     s_tm1, s_t = observations(minibatch, target.steps, case.stack)
     starts_of_rows = [(int(o[2]), int(o[3] + o[5])) for o in batch.origin]
     assert set(starts_of_rows) == held, "every window is drawn sooner or later, and none that is not held"
@@ -218,9 +225,21 @@ def _alter(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
         _alter("action", lambda x: np.roll(x, 1, 1)),
         _alter("origin", lambda x: x + np.array([0, 0, 0, 1, 0])),
     ],
-    ids=["no terminal", "no last", "terminal late", "older", "no masks", "dummies", "first start lost",
-         "frames late", "slots swapped", "rewards early", "actions late", "first step"],
-)  # fmt: skip
+    ids=[
+        "no terminal",
+        "no last",
+        "terminal late",
+        "older",
+        "no masks",
+        "dummies",
+        "first start lost",
+        "frames late",
+        "slots swapped",
+        "rewards early",
+        "actions late",
+        "first step",
+    ],
+)
 @pytest.mark.parametrize("source", [segments_of_the_segmenter, segments_of_the_actor])
 def test_the_check_sees_damage(tell: Tell, source: Source, damage: Damage) -> None:
     check(EVERYTHING, tell, source)

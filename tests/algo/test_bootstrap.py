@@ -9,13 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distdqn.algo.bootstrap import (
-    entropy_bonus,
-    greedy_policy,
-    munchausen_reward,
-    softmax_policy,
-    state_value,
-)
+from distdqn.algo.bootstrap import entropy_bonus, greedy_policy, munchausen_reward, softmax_policy, state_value
 
 
 def values(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -38,9 +38,14 @@ def algorithm_1(atoms: list[float], probabilities: list[float], support: list[fl
 def test_projection_by_hand() -> None:
     support = torch.tensor([0.0, 2.0, 4.0])
     for atom, expected in (
-        (0.5, [0.75, 0.25, 0]), (2.0, [0, 1, 0]), (3.0, [0, 0.5, 0.5]), (0.0, [1, 0, 0]), (4.0, [0, 0, 1]),
-        (-7.0, [1, 0, 0]), (1e9, [0, 0, 1]),
-    ):  # fmt: skip
+        (0.5, [0.75, 0.25, 0]),
+        (2.0, [0, 1, 0]),
+        (3.0, [0, 0.5, 0.5]),
+        (0.0, [1, 0, 0]),
+        (4.0, [0, 0, 1]),
+        (-7.0, [1, 0, 0]),
+        (1e9, [0, 0, 1]),
+    ):
         assert project(torch.tensor([[atom]]), torch.tensor([[1.0]]), support).tolist() == [expected]
     both = project(torch.tensor([[3.0, 0.5]]), torch.tensor([[0.25, 0.75]]), support)
     assert both.tolist() == [[0.75 * 0.75, 0.75 * 0.25 + 0.25 * 0.5, 0.25 * 0.5]]
@@ -49,11 +54,11 @@ def test_projection_by_hand() -> None:
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-30, 30, width=32), st.floats(0.01, 1)), min_size=1, max_size=8),
-    st.integers(2, 12), st.floats(-15, 5, width=32), st.floats(0.125, 20, width=32),
-)  # fmt: skip
-def test_projection_equals_algorithm_1(
-    atoms: list[tuple[float, float]], count: int, low: float, width: float
-) -> None:
+    st.integers(2, 12),
+    st.floats(-15, 5, width=32),
+    st.floats(0.125, 20, width=32),
+)
+def test_projection_equals_algorithm_1(atoms: list[tuple[float, float]], count: int, low: float, width: float) -> None:
     support = torch.linspace(low, low + width, count)
     total = sum(p for _, p in atoms)
     positions, probabilities = [z for z, _ in atoms], [p / total for _, p in atoms]

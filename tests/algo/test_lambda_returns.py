@@ -55,9 +55,14 @@ def recursion(w: Window, b: int, k: int, kind: str, gamma: float, trace: float) 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 7), st.integers(1, 3), st.integers(0, 2**32 - 1),
-    st.floats(0, 1), st.floats(0, 1),
-)  # fmt: skip
+    st.sampled_from(KINDS),
+    st.integers(1, 4),
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
 def test_equals_the_recursion(
     kind: str, rows: int, length: int, actions: int, seed: int, gamma: float, trace: float
 ) -> None:
@@ -81,7 +86,7 @@ def by_hand(kind: str, **ends: list[bool]) -> list[float]:
         torch.zeros(1, 4, dtype=torch.int64),
         torch.tensor([[1, 0, 1]]),
         torch.tensor([ends["dummy"]] if "dummy" in ends else no),
-    ).tolist()[0]  # fmt: skip
+    ).tolist()[0]
 
 
 def test_peng_by_hand() -> None:

@@ -66,9 +66,7 @@ def test_episodic_bonus() -> None:
     assert episodic_bonus(np.array([0.5, 4.0, 8.0, 8.001])).tolist() == [2.0, 0.25, 0.125, 0.0]
     # n visits of one state, the reward of a count: 1 / sqrt(n)
     for n in (1, 4, 49):
-        assert episodic_bonus(similarity(np.zeros(n, np.float32), 1.0)) == pytest.approx(
-            1 / (math.sqrt(n) + 0.001)
-        )
+        assert episodic_bonus(similarity(np.zeros(n, np.float32), 1.0)) == pytest.approx(1 / (math.sqrt(n) + 0.001))
     assert episodic_bonus(similarity(np.zeros(64, np.float32), 1.0)) == 0
 
 

@@ -1,4 +1,4 @@
-"""Importance normalisation, the schedule of beta, and the priority of a sequence."""
+"""Importance normalization, the schedule of beta, and the priority of a sequence."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distdqn.algo.priority import beta_at, normalise_importance, sequence_priority
+from distdqn.algo.priority import beta_at, normalize_importance, sequence_priority
 
 
 def test_importance_by_hand() -> None:
     # P = 1/2, 1/8, 1/4 and beta = 1: weights 2, 8, 4 over the largest
-    got = normalise_importance(torch.tensor([0.5, 0.125, 0.25]) ** -1.0)
+    got = normalize_importance(torch.tensor([0.5, 0.125, 0.25]) ** -1.0)
     assert got.tolist() == [2 / 8, 1.0, 4 / 8]
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.floats(2**-20, 2**80, width=32), min_size=1, max_size=8), st.floats(2**-10, 2**10, width=32)
-)
+@given(st.lists(st.floats(2**-20, 2**80, width=32), min_size=1, max_size=8), st.floats(2**-10, 2**10, width=32))
 def test_largest_is_one_and_a_common_factor_cancels(importance: list[float], factor: float) -> None:
     weights = torch.tensor(importance)
-    got = normalise_importance(weights)
+    got = normalize_importance(weights)
     assert got.max().item() == 1
     torch.testing.assert_close(got, torch.tensor([w / max(importance) for w in importance]))
-    torch.testing.assert_close(normalise_importance(weights * factor), got)
+    torch.testing.assert_close(normalize_importance(weights * factor), got)
 
 
 def test_beta_moves_in_a_line() -> None:
@@ -49,9 +47,7 @@ def test_what_is_masked_does_not_leak() -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(0, 100, width=32), st.booleans()), min_size=1, max_size=8), st.floats(0, 1)
-)
+@given(st.lists(st.tuples(st.floats(0, 100, width=32), st.booleans()), min_size=1, max_size=8), st.floats(0, 1))
 def test_sequence_priority_equals_a_loop(steps: list[tuple[float, bool]], eta: float) -> None:
     counted = [td for td, counts in steps if counts]
     expected = eta * max(counted) + (1 - eta) * sum(counted) / len(counted) if counted else 0.0

@@ -72,9 +72,7 @@ def test_equals_a_loop(windows: list[list[Step]], gamma: float) -> None:
     windows = [w[:length] for w in windows]
     reward, terminated, last = (torch.tensor([[step[i] for step in w] for w in windows]) for i in range(3))
     got = n_step(reward, terminated, last, gamma)
-    assert (got.returns.dtype, got.discount.dtype, got.steps.dtype) == (
-        torch.float32, torch.float32, torch.int64,
-    )  # fmt: skip
+    assert (got.returns.dtype, got.discount.dtype, got.steps.dtype) == (torch.float32, torch.float32, torch.int64)
     for row, window in enumerate(windows):
         total, discount, count = 0.0, 1.0, 0
         for r, is_terminal, is_last in window:
@@ -108,8 +106,11 @@ def test_each_row_may_have_its_own_discount() -> None:
     got = n_step(reward, terminated, terminated, torch.tensor([0.9, 0.0, 0.5]))
     torch.testing.assert_close(got.returns, torch.tensor([1 + 0.9 * 2 + 0.9**2 * 4, 1, 1 + 0.5 * 2]))
     torch.testing.assert_close(got.discount, torch.tensor([0.9**3, 0, 0]))
-    for a, b in zip(n_step(reward, terminated, terminated, torch.tensor(0.9)),
-                    n_step(reward, terminated, terminated, 0.9), strict=True):  # fmt: skip
+    for a, b in zip(
+        n_step(reward, terminated, terminated, torch.tensor(0.9)),
+        n_step(reward, terminated, terminated, 0.9),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b)
 
 

@@ -13,19 +13,14 @@ from distdqn.algo import td
 def test_error_by_hand() -> None:
     q_tm1 = torch.tensor([[1.0, 5.0], [7.0, 3.0]])
     error = td.q_learning(
-        q_tm1,
-        torch.tensor([1, 0]),
-        torch.tensor([2.0, -1.0]),
-        torch.tensor([0.9, 0.0]),
-        torch.tensor([10.0, 1000.0]),
+        q_tm1, torch.tensor([1, 0]), torch.tensor([2.0, -1.0]), torch.tensor([0.9, 0.0]), torch.tensor([10.0, 1000.0])
     )
     torch.testing.assert_close(error, torch.tensor([2 + 0.9 * 10 - 5, -1 + 0.0 * 1000 - 7]))
 
 
 def test_gradient_reaches_the_chosen_action_and_nothing_of_the_target() -> None:
     q_tm1, r_t, discount_t, v_t = (
-        torch.tensor(x, requires_grad=True)
-        for x in ([[1.0, 5.0], [7.0, 3.0]], [2.0, -1.0], [0.9, 0.5], [10.0, 4.0])
+        torch.tensor(x, requires_grad=True) for x in ([[1.0, 5.0], [7.0, 3.0]], [2.0, -1.0], [0.9, 0.5], [10.0, 4.0])
     )
     error = td.q_learning(q_tm1, torch.tensor([1, 0]), r_t, discount_t, v_t)
     td.squared(error).sum().backward()

@@ -14,13 +14,7 @@ from distdqn.compose import compose, experiments
 from distdqn.config import ConfigError
 from distdqn.envs.registry import check_env
 
-TINY = [
-    "env.frame_size=42",
-    "actors.envs_per_actor=2",
-    "learner.compile=off",
-    "learner.threads=1",
-    "learner.bf16=off",
-]
+TINY = ["env.frame_size=42", "actors.envs_per_actor=2", "learner.compile=off", "learner.threads=1", "learner.bf16=off"]
 
 
 def test_the_table_and_the_file_hold_every_agent(
@@ -38,8 +32,7 @@ def test_the_table_and_the_file_hold_every_agent(
     printed = capsys.readouterr().out
     figures = json.loads(out.read_text())
     rows = figures.pop("agents")
-    assert figures == {"reference": "dqn_2015", "env": "atari/pong", "slots": 2, "actor_threads": 1,
-                       "device": "cpu"}  # fmt: skip
+    assert figures == {"reference": "dqn_2015", "env": "atari/pong", "slots": 2, "actor_threads": 1, "device": "cpu"}
     assert [row["agent"] for row in rows] == ["dqn_2015", "dqn_2013", "drqn"]
     for row, positions in zip(rows, (32, 32, 32 * 10), strict=True):
         assert row["agent"] in printed
@@ -66,12 +59,8 @@ def test_the_reference_is_measured_even_unnamed_and_nobody_twice() -> None:
     assert agents.named("iqn,c51,iqn") == ("dqn_2015", "iqn", "c51")
 
 
-@pytest.mark.parametrize(
-    "text", ["agents=c52", "agents=", "agents=c51,", "agents=pong", "agents=dqn_2015,cartpole"]
-)
-def test_an_unknown_agent_is_one_line_with_the_known_ones(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("text", ["agents=c52", "agents=", "agents=c51,", "agents=pong", "agents=dqn_2015,cartpole"])
+def test_an_unknown_agent_is_one_line_with_the_known_ones(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", text]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     wrong = text.removeprefix("agents=").split(",")[-1]
@@ -118,14 +107,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-@pytest.mark.parametrize(("seconds", "turns", "costs"), [
-    (0.1, "ab", [(1 / 8, 6 / 3)]),                       # always one chunk of each
-    (10.0, "aab" * 2, [(2 / 16, 6 / 3)] * 2),            # turns of 2 s; the second of 6 s fills the 10 s
-    (50.0, ("a" * 10 + "bb") * 5, [(10 / 80, 12 / 6)] * 5),  # turns of 10 s; after four 48 s of 50 are spent
-])  # fmt: skip
-def test_turns_by_hand(
-    seconds: float, turns: str, costs: list[tuple[float, float]], clock: list[float]
-) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "turns", "costs"),
+    [
+        (0.1, "ab", [(1 / 8, 6 / 3)]),  # always one chunk of each
+        (10.0, "aab" * 2, [(2 / 16, 6 / 3)] * 2),  # turns of 2 s; the second of 6 s fills the 10 s
+        (50.0, ("a" * 10 + "bb") * 5, [(10 / 80, 12 / 6)] * 5),  # turns of 10 s; after four 48 s of 50 are spent
+    ],
+)
+def test_turns_by_hand(seconds: float, turns: str, costs: list[tuple[float, float]], clock: list[float]) -> None:
     done: list[str] = []
 
     def work(name: str, units: int, takes: float) -> Work:

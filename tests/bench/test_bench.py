@@ -8,9 +8,21 @@ from distdqn.bench.main import Options, bench, split
 from distdqn.cli import main
 from distdqn.config import ConfigError
 
-STAGES = ("emulators alone", "inference alone", "acting", "adding", "sampling", "priorities", "through the engine",
-          "learner at hand", "limit of the whole", "whole system", "fraction of the limit", "bytes per transition",
-          "resident memory")  # fmt: skip
+STAGES = (
+    "emulators alone",
+    "inference alone",
+    "acting",
+    "adding",
+    "sampling",
+    "priorities",
+    "through the engine",
+    "learner at hand",
+    "limit of the whole",
+    "whole system",
+    "fraction of the limit",
+    "bytes per transition",
+    "resident memory",
+)
 
 
 @pytest.mark.parametrize("more", [["replay.capacity=4000", "memory_minutes=0.01"], ["replay.kind=uniform"]])
@@ -33,8 +45,10 @@ def test_own_keys_are_taken_out() -> None:
     assert rest == ["experiment=catch", "actors.count=1", "~env"]
 
 
-@pytest.mark.parametrize("text", ["seconds=fast", "seconds=0", "seconds=nan", "memory_minutes=-1", "peer=rllib",
-                                  "out=/no/such/folder/x.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["seconds=fast", "seconds=0", "seconds=nan", "memory_minutes=-1", "peer=rllib", "out=/no/such/folder/x.json"],
+)
 def test_a_bad_own_key_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match="must be") as caught:
         split([text])

@@ -9,9 +9,7 @@ from distdqn.envs.wrappers import resize
 
 
 def config(game: str, frame_size: int | None = 84, frame_skip: int = 4, **protocol) -> EnvConfig:
-    return EnvConfig(
-        game=game, frame_size=frame_size, frame_skip=frame_skip, protocol=ProtocolConfig(**protocol)
-    )
+    return EnvConfig(game=game, frame_size=frame_size, frame_skip=frame_skip, protocol=ProtocolConfig(**protocol))
 
 
 def actions(env: AtariEnv, steps: int, seed: int = 0) -> np.ndarray:

@@ -20,8 +20,13 @@ def recording(steps: int, height: int = 60, width: int = 40) -> Recording:
     for k in range(steps):
         frames[k, 10:14, k : k + 4] = 255
     rng = np.random.default_rng(0)
-    return Recording(frames, rng.standard_normal((steps, 3), np.float32), rng.integers(0, 3, steps),
-                     np.ones(steps, np.float32), float(steps))  # fmt: skip
+    return Recording(
+        frames,
+        rng.standard_normal((steps, 3), np.float32),
+        rng.integers(0, 3, steps),
+        np.ones(steps, np.float32),
+        float(steps),
+    )
 
 
 def read(path: Path) -> tuple[list[np.ndarray], list[int]]:
@@ -59,8 +64,9 @@ def test_which_frames_are_kept(tmp_path: Path, every: int, max_frames: int, chos
 
 def test_a_game_keeps_its_length_in_time_where_frames_are_alike(tmp_path: Path) -> None:
     made = recording(6)
-    still = Recording(np.repeat(made.frames[:1], 6, 0), np.repeat(made.q[:1], 6, 0), made.action,
-                      np.zeros(6, np.float32), 0.0)  # fmt: skip
+    still = Recording(
+        np.repeat(made.frames[:1], 6, 0), np.repeat(made.q[:1], 6, 0), made.action, np.zeros(6, np.float32), 0.0
+    )
     _, durations = read(write_gif(still, SPEC, tmp_path / "a.gif"))
     assert sum(durations) == 6 * 70
 
@@ -72,14 +78,13 @@ def test_scale(tmp_path: Path) -> None:
 
 
 def test_colours_that_only_some_frames_have(tmp_path: Path) -> None:
-    colours = np.array(
-        [[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8
-    )
+    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8)
     frames = np.zeros((5, 60, 40, 3), np.uint8)
     frames[:] = colours[:, None, None]
     rng = np.random.default_rng(0)
-    made = Recording(frames, rng.standard_normal((5, 3), np.float32), np.zeros(5, np.int64),
-                     np.zeros(5, np.float32), 0.0)  # fmt: skip
+    made = Recording(
+        frames, rng.standard_normal((5, 3), np.float32), np.zeros(5, np.int64), np.zeros(5, np.float32), 0.0
+    )
     pages, _ = read(write_gif(made, SPEC, tmp_path / "a.gif"))
     for page, colour in zip(pages, colours, strict=True):
         assert np.abs(page[30, 20].astype(int) - colour).max() < 40

@@ -31,9 +31,7 @@ def _make_batch(
     last = rng.random((rows, steps)) < 0.15
     extra = np.random.default_rng(seed + 1_000_000)
     return Batch(
-        frames=rng.integers(0, 256, shape, np.uint8)
-        if spec.pixels
-        else rng.standard_normal(shape, np.float32),
+        frames=rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32),
         action=rng.integers(0, spec.num_actions, (rows, steps)),
         reward=rng.normal(0, 2, (rows, steps)).astype(np.float32),
         terminated=(last & (rng.random((rows, steps)) < 0.5)) | (rng.random((rows, steps)) < 0.1),
@@ -43,9 +41,7 @@ def _make_batch(
         memory=extra.standard_normal((rows, memory), np.float32),
         importance=rng.uniform(0.2, 3, rows).astype(np.float32),
         key=1000 * seed + np.arange(rows),
-        origin=np.column_stack((np.full((rows, 4), seed), np.full(rows, version), np.arange(rows))).astype(
-            np.int64
-        ),
+        origin=np.column_stack((np.full((rows, 4), seed), np.full(rows, version), np.arange(rows))).astype(np.int64),
         sizes=tuple(sizes),
     )
 

@@ -16,19 +16,27 @@ from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
 PIXELS = EnvSpec("pixels", (10, 5), "uint8", 2, 4)
 MLP = NetworkConfig(torso="mlp", hidden=(16,), dueling=True)
-TABLE = NetworkConfig(torso="tabular", hidden=(), initialise="zeros")
+TABLE = NetworkConfig(torso="tabular", hidden=(), initialize="zeros")
 OPTIMISERS: list[dict[str, Any]] = [
-    {"optimiser": "adam"}, {"optimiser": "rmsprop"}, {"optimiser": "sgd", "momentum": 0.9}, {"optimiser": "sgd"},
-    {"optimiser": "adamw", "weight_decay": 0.1}, {"optimiser": "rmsprop", "rmsprop_centred": False},
-    {"optimiser": "rmsprop", "rmsprop_centred": False, "momentum": 0.9},
-]  # fmt: skip
+    {"optimizer": "adam"},
+    {"optimizer": "rmsprop"},
+    {"optimizer": "sgd", "momentum": 0.9},
+    {"optimizer": "sgd"},
+    {"optimizer": "adamw", "weight_decay": 0.1},
+    {"optimizer": "rmsprop", "rmsprop_centered": False},
+    {"optimizer": "rmsprop", "rmsprop_centered": False, "momentum": 0.9},
+]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def make_learner(
-    spec: EnvSpec = VECTOR, network: NetworkConfig = MLP, *, seed: int = 0, agent: dict[str, Any] | None = None,
+    spec: EnvSpec = VECTOR,
+    network: NetworkConfig = MLP,
+    *,
+    seed: int = 0,
+    agent: dict[str, Any] | None = None,
     **config: Any,
-) -> Learner:  # fmt: skip
+) -> Learner:
     """A learner on the CPU; `agent` and `config` change the defaults of the two configs."""
     settings: dict[str, Any] = {"device": "cpu", "compile": "off", "bf16": "off", "step_size": 0.01, **config}
     return Learner(AgentConfig(network=network, **(agent or {})), LearnerConfig(**settings), spec, seed)

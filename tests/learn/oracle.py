@@ -114,10 +114,12 @@ def goal(config: AgentConfig, reward: float, discount: float, after: One, select
         return np.array(compress(reward + discount * value, config))
     assert after.dist is not None
     if network.head != "categorical":
-        return np.array([
-            reward + discount * sum(policy[a] * (after.dist[a, i] + bonus[a]) for a in range(actions))
-            for i in range(after.dist.shape[1])
-        ])  # fmt: skip
+        return np.array(
+            [
+                reward + discount * sum(policy[a] * (after.dist[a, i] + bonus[a]) for a in range(actions))
+                for i in range(after.dist.shape[1])
+            ]
+        )
     assert network.v_min is not None and network.v_max is not None
     mass, gap = np.zeros(network.atoms), (network.v_max - network.v_min) / (network.atoms - 1)
     for a in range(actions):
@@ -151,9 +153,7 @@ def loss_and_priority(config: AgentConfig, before: One, action: int, target: np.
     return total, total
 
 
-def walk(
-    batch: Batch, row: int, at: int, n: int, rewards: np.ndarray, gamma: float
-) -> tuple[float, float, int]:
+def walk(batch: Batch, row: int, at: int, n: int, rewards: np.ndarray, gamma: float) -> tuple[float, float, int]:
     """The n-step return from step `at` of a row, the discount of its bootstrap, and that observation's place."""
     total, discount = 0.0, 1.0
     for k in range(at, at + n):

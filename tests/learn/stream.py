@@ -8,14 +8,7 @@ from distdqn.types import Batch, EnvSpec
 
 
 def stream(
-    spec: EnvSpec,
-    rows: int,
-    steps: int,
-    *,
-    seed: int = 0,
-    memory: int = 0,
-    contexts: int = 1,
-    ends: float = 0.25,
+    spec: EnvSpec, rows: int, steps: int, *, seed: int = 0, memory: int = 0, contexts: int = 1, ends: float = 0.25
 ) -> tuple[Batch, np.ndarray]:
     """Windows of `steps` steps whose episodes end with probability `ends`, half of them truncated.
 
@@ -48,9 +41,7 @@ def stream(
     if contexts > 1:
         state[:, -1] = rng.integers(0, contexts, rows)
     batch = Batch(
-        frames=rng.integers(0, 256, shape, np.uint8)
-        if spec.pixels
-        else rng.standard_normal(shape, np.float32),
+        frames=rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32),
         action=rng.integers(0, spec.num_actions, (rows, steps)),
         reward=np.where(age[:, at] < 0, 0, reward).astype(np.float32),
         terminated=terminated[:, at],

@@ -17,8 +17,9 @@ from distdqn.types import Batch
 from tests.learn.helpers import MLP, PIXELS, VECTOR, assert_same, make_learner, update
 
 Make = Callable[..., Batch]
-IQN = NetworkConfig(torso="mlp", hidden=(16,), head="implicit_quantile", noisy=True,
-                    online_quantiles=4, target_quantiles=4)  # fmt: skip
+IQN = NetworkConfig(
+    torso="mlp", hidden=(16,), head="implicit_quantile", noisy=True, online_quantiles=4, target_quantiles=4
+)
 
 
 def torn(batch: Batch, minibatch: int) -> Batch:

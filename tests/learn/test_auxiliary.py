@@ -36,7 +36,7 @@ def test_the_autoencoder_learns_to_draw() -> None:
     torch.manual_seed(0)
     network = QNetwork(SMALL, IMAGES)
     autoencoder = Autoencoder(network, IMAGES)
-    optimiser = torch.optim.Adam([*network.torso.parameters(), *autoencoder.parameters()], lr=5e-3)
+    optimizer = torch.optim.Adam([*network.torso.parameters(), *autoencoder.parameters()], lr=5e-3)
     rng = np.random.default_rng(0)
     held_out = torch.from_numpy(squares(rng, 32))
     assert autoencoder.logits(network, held_out).shape == (32, 2, 12, 12)
@@ -47,9 +47,9 @@ def test_the_autoencoder_learns_to_draw() -> None:
 
     before = error()
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         autoencoder(network, torch.from_numpy(squares(rng, 32))).backward()
-        optimiser.step()
+        optimizer.step()
     blank = (held_out / 255).var().item()  # of one grey for all pixels
     assert error() < 0.4 * blank < before
 
@@ -69,7 +69,7 @@ def test_its_loss_is_the_mean_cross_entropy_of_pixels_and_reaches_the_torso() ->
 
 def test_the_learner_minimises_its_weighted_loss(make_batch: Make) -> None:
     """Plain SGD: the weights differ from those without it by -lr weight times its gradient."""
-    settings = {"optimiser": "sgd", "step_size": 0.5, "max_grad_norm": None}
+    settings = {"optimizer": "sgd", "step_size": 0.5, "max_grad_norm": None}
     batch = make_batch(IMAGES, (6,), seed=1)
     batch.age[:] = np.arange(3) + np.arange(6)[:, None] % 2  # some planes are from before the episode
     one = make_learner(IMAGES, SMALL, **settings)

@@ -18,10 +18,10 @@ Make = Callable[..., Batch]
 
 @CUDA
 @pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimiser: dict[str, Any]) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimizer: dict[str, Any]) -> None:
     network = NetworkConfig(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), dueling=True)
-    cpu, cuda = (make_learner(spec, network, device=d, **optimiser) for d in ("cpu", "cuda"))
+    cpu, cuda = (make_learner(spec, network, device=d, **optimizer) for d in ("cpu", "cuda"))
     assert_same(cpu.weights().arrays, cuda.weights().arrays)
     for k in range(2):
         parts = [make_batch(spec, (8, 3, 8), seed=10 * k + i) for i in range(2)]

@@ -41,9 +41,14 @@ def table_batch(rows: list[tuple[int, int, float, int, bool]], weights: list[flo
 
 def test_one_step_on_a_table_by_hand() -> None:
     learner = make_learner(
-        STATES, TABLE, optimiser="sgd", step_size=0.5, max_grad_norm=None, target_period=100,
+        STATES,
+        TABLE,
+        optimizer="sgd",
+        step_size=0.5,
+        max_grad_norm=None,
+        target_period=100,
         agent={"n_step": 1, "discount": 0.9, "bootstrap": "max", "loss": "squared", "reward": "none"},
-    )  # fmt: skip
+    )
     table = np.arange(12, dtype=np.float32).reshape(3, 4) / 10  # Q(s, a) = table[a, s]
     (name,) = learner.online.arrays()
     learner.online.load_arrays({name: table})
@@ -53,9 +58,7 @@ def test_one_step_on_a_table_by_hand() -> None:
     (priorities,), stats = update(learner, batch)
     errors = [3 + 0.9 * 2.0 - 0.4, -5 - 1.1]
     expected = table.copy()
-    expected[1, 0] += (
-        0.5 * (1 / 2) * errors[0] / 2
-    )  # step size, importance over the largest, mean of two rows
+    expected[1, 0] += 0.5 * (1 / 2) * errors[0] / 2  # step size, importance over the largest, mean of two rows
     expected[2, 3] += 0.5 * (2 / 2) * errors[1] / 2
     np.testing.assert_allclose(learner.weights().arrays[name], expected, rtol=1e-6)
     np.testing.assert_array_equal(learner.target.arrays()[name], 2 * table)
@@ -75,8 +78,15 @@ def test_one_step_on_a_table_by_hand() -> None:
 def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> None:
     rewards = np.linspace(-2, 3, 12).reshape(4, 3)
     rows = [(s, a, float(rewards[s, a]), (s + 1) % 4, True) for s in range(4) for a in range(3)]
-    learner = make_learner(STATES, network, optimiser="adam", adam_epsilon=1e-8, step_size=0.02, target_period=5,
-                           agent={"n_step": 1, "reward": "none"})  # fmt: skip
+    learner = make_learner(
+        STATES,
+        network,
+        optimizer="adam",
+        adam_epsilon=1e-8,
+        step_size=0.02,
+        target_period=5,
+        agent={"n_step": 1, "reward": "none"},
+    )
     for _ in range(600):
         (_, stats) = update(learner, table_batch(rows))
     q = learner.online(torch.eye(4))[0].q.detach().numpy()
@@ -87,8 +97,9 @@ def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> 
 def test_a_chain_is_learned_through_the_target() -> None:
     """0 -> 1 -> 2 -> end with reward 1 at the end and discount 0.5: values 0.25, 0.5, 1."""
     rows = [(0, 0, 0.0, 1, False), (1, 0, 0.0, 2, False), (2, 0, 1.0, 3, True)]
-    learner = make_learner(STATES, TABLE, optimiser="sgd", step_size=1.0, target_period=10,
-                           agent={"n_step": 1, "discount": 0.5})  # fmt: skip
+    learner = make_learner(
+        STATES, TABLE, optimizer="sgd", step_size=1.0, target_period=10, agent={"n_step": 1, "discount": 0.5}
+    )
     for _ in range(400):
         update(learner, table_batch(rows))
     q = learner.online(torch.eye(4))[0].q.detach().numpy()
@@ -101,8 +112,7 @@ def test_parts_of_two_shards_make_the_minibatches_of_one(make_batch: Make, spec:
     whole = make_batch(spec, (6, 6), seed=1)
     first, second = [0, 1, 6, 7, 8, 9], [2, 3, 4, 5, 10, 11]
     parts = [
-        Batch(**{**take(whole, np.array(rows)), "sizes": sizes})
-        for rows, sizes in ((first, (2, 4)), (second, (4, 2)))
+        Batch(**{**take(whole, np.array(rows)), "sizes": sizes}) for rows, sizes in ((first, (2, 4)), (second, (4, 2)))
     ]
     one, two = make_learner(spec), make_learner(spec)
     (priorities,), stats = update(one, whole)
@@ -153,7 +163,7 @@ def test_target_by_polyak(make_batch: Make) -> None:
 
 
 def test_polyak_averages_parameters_and_copies_statistics(make_batch: Make) -> None:
-    network = NetworkConfig(torso="dqn_2013", hidden=(8,), normalise="batch")
+    network = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch")
     learner = make_learner(PIXELS, network, target="polyak", target_tau=0.25)
     update(learner, make_batch(PIXELS, (8,)))
     online, target = learner.online.arrays(), learner.target.arrays()
@@ -232,17 +242,10 @@ def test_an_abort_is_not_undone_by_a_good_minibatch_of_the_same_call(make_batch:
 
 @pytest.mark.parametrize(
     ("schedule", "progress", "factor"),
-    [
-        ("constant", 0.5, 1.0),
-        ("linear", 0.25, 0.75),
-        ("cosine", 0.5, 0.5),
-        ("inverse", 0.5, 1 / (1 + 0.5 * 4)),
-    ],
+    [("constant", 0.5, 1.0), ("linear", 0.25, 0.75), ("cosine", 0.5, 0.5), ("inverse", 0.5, 1 / (1 + 0.5 * 4))],
 )
-def test_the_step_size_schedule_is_applied(
-    make_batch: Make, schedule: str, progress: float, factor: float
-) -> None:
-    settings: dict[str, Any] = {"optimiser": "sgd", "max_grad_norm": None}
+def test_the_step_size_schedule_is_applied(make_batch: Make, schedule: str, progress: float, factor: float) -> None:
+    settings: dict[str, Any] = {"optimizer": "sgd", "max_grad_norm": None}
     scheduled = make_learner(schedule=schedule, schedule_decay=0.5, step_size=0.2, **settings)
     constant = make_learner(step_size=0.2 * factor, **settings)
     scheduled.updates = 4
@@ -257,7 +260,7 @@ def test_the_gradient_norm_is_clipped(make_batch: Make, share: float) -> None:
     batch = make_batch(VECTOR, seed=3)
 
     def moved(limit: float | None) -> tuple[np.ndarray, float]:
-        learner = make_learner(optimiser="sgd", step_size=1.0, max_grad_norm=limit)
+        learner = make_learner(optimizer="sgd", step_size=1.0, max_grad_norm=limit)
         before = learner.weights().arrays
         norm = update(learner, batch)[1].grad_norm
         after = learner.weights().arrays
@@ -309,7 +312,7 @@ def test_bfloat16_runs_and_stays_close(make_batch: Make) -> None:
 @pytest.mark.slow
 def test_a_compiled_loss_gives_the_same_update(make_batch: Make) -> None:
     batches = [make_batch(VECTOR, (8, 8), seed=k) for k in range(2)]
-    plain, compiled = (make_learner(compile=c, max_grad_norm=None, optimiser="sgd") for c in ("off", "on"))
+    plain, compiled = (make_learner(compile=c, max_grad_norm=None, optimizer="sgd") for c in ("off", "on"))
     for batch in batches:
         (one,), _ = update(plain, batch)
         (two,), _ = update(compiled, batch)

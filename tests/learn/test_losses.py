@@ -90,9 +90,7 @@ def test_equals_a_loop(make_batch: Make, spec: EnvSpec, bootstrap: str, loss_nam
             if batch.last[row, at - 1]:
                 break
         best = values(online if bootstrap == "double" else target, row, at).argmax()
-        error = (
-            total + discount * values(target, row, at)[best] - values(online, row, 0)[batch.action[row, 0]]
-        )
+        error = total + discount * values(target, row, at)[best] - values(online, row, 0)[batch.action[row, 0]]
         assert td_abs[row].item() == pytest.approx(abs(error), abs=1e-4)
         assert q[row].item() == pytest.approx(values(online, row, 0).mean(), abs=1e-4)
         weight = batch.importance[row] / batch.importance.max()
@@ -119,14 +117,10 @@ def test_gradients_flow_into_the_first_observation_of_the_online_network_only(ma
     assert not td_abs.requires_grad and not q.requires_grad
 
 
-@pytest.mark.parametrize(
-    "change", [{"bootstrap": "max"}, {"loss": "squared"}, {"reward": "none"}, {"discount": 0.5}]
-)
+@pytest.mark.parametrize("change", [{"bootstrap": "max"}, {"loss": "squared"}, {"reward": "none"}, {"discount": 0.5}])
 def test_each_setting_is_used(make_batch: Make, change: dict[str, Any]) -> None:
     batch = tensors(make_batch(PIXELS, (30,), seed=2))
     online, target = networks(PIXELS)
     default = AgentConfig(network=NETWORK)
-    one, two = (
-        lost(c, PIXELS, online, target, batch).loss.item() for c in (default, replace(default, **change))
-    )
+    one, two = (lost(c, PIXELS, online, target, batch).loss.item() for c in (default, replace(default, **change)))
     assert one != two

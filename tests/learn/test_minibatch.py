@@ -17,17 +17,13 @@ from distdqn.types import Batch, EnvSpec
 VECTOR = EnvSpec("vector", (2,), "float32", 1, 3)
 Make = Callable[..., Batch]
 sizes_of_parts = st.integers(1, 4).flatmap(
-    lambda updates: st.lists(
-        st.lists(st.integers(0, 5), min_size=updates, max_size=updates), min_size=1, max_size=4
-    )
+    lambda updates: st.lists(st.lists(st.integers(0, 5), min_size=updates, max_size=updates), min_size=1, max_size=4)
 )
 
 
 @settings(deadline=None)
 @given(sizes_of_parts)
-def test_each_row_reaches_its_minibatch_and_its_value_comes_back(
-    make_batch: Make, sizes: list[list[int]]
-) -> None:
+def test_each_row_reaches_its_minibatch_and_its_value_comes_back(make_batch: Make, sizes: list[list[int]]) -> None:
     parts = [make_batch(VECTOR, s, seed=i + 1) for i, s in enumerate(sizes)]
     # the importance tells which part and row it is of, so that it can stand for the row's priority
     parts = [replace(p, importance=p.key.astype(np.float32)) for p in parts]
@@ -56,8 +52,7 @@ def test_parts_must_have_as_many_minibatches(make_batch: Make) -> None:
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 @pytest.mark.parametrize(
-    "device",
-    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))],
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 )
 def test_tensors_are_the_arrays(make_batch: Make, device: str) -> None:
     batch = make_batch(EnvSpec("pixels", (4, 3), "uint8", 2, 3), (3, 1, 4))

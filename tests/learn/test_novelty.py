@@ -39,9 +39,7 @@ def equal(one: dict, two: dict) -> bool:
 def test_inverse_dynamics_learns_how_the_ring_moves() -> None:
     learner, rng = NoveltyLearner(CONFIG, RING, "cpu", 0), np.random.default_rng(0)
     figures = [learner.update(*ring(rng)) for _ in range(150)]
-    assert figures[0]["inverse_loss"] == pytest.approx(
-        np.log(3), rel=0.15
-    )  # of three actions, before learning
+    assert figures[0]["inverse_loss"] == pytest.approx(np.log(3), rel=0.15)  # of three actions, before learning
     assert figures[-1]["inverse_loss"] < 0.05
     assert figures[-1]["inverse_accuracy"] == 1.0
     x, action, y, _ = ring(np.random.default_rng(1), 500)
@@ -73,9 +71,7 @@ def test_figures_are_those_of_the_valid_rows_before_the_step() -> None:
     network.measure(y[mask])
     p = network.action_logits(network.embed(x[mask]), network.embed(y[mask])).softmax(-1)
     got = learner.update(*batch)
-    assert got["inverse_loss"] == pytest.approx(
-        -float(p.gather(1, action[mask, None]).log().mean().detach()), rel=1e-5
-    )
+    assert got["inverse_loss"] == pytest.approx(-float(p.gather(1, action[mask, None]).log().mean().detach()), rel=1e-5)
     assert got["inverse_accuracy"] == pytest.approx(float((p.argmax(1) == action[mask]).float().mean()))
     assert got["distillation_error"] == pytest.approx(
         float(network.distillation_error(y[mask]).mean().detach()), rel=1e-5
@@ -107,7 +103,7 @@ def test_the_random_network_never_changes() -> None:
     before = learner.arrays()
     learner.update(*pixels(rng))
     changed = {k.split(".")[0] for k, v in learner.arrays().items() if (v != before[k]).any()}
-    assert changed == {"normalise", "embedding", "inverse", "predictor"}
+    assert changed == {"normalize", "embedding", "inverse", "predictor"}
 
 
 def test_a_largest_factor_of_one_switches_distillation_off() -> None:

@@ -13,7 +13,7 @@ from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec
 from tests.learn.helpers import PIXELS, assert_same, differ, make_learner
 
-NETWORK = NetworkConfig(torso="dqn_2013", hidden=(8,), normalise="batch", contrast=2.0)
+NETWORK = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_missing_file_and_one_of_something_else(tmp_path: Path) -> None:
     [
         ({"torso": "small"}, (10, 5)),
         ({"width": 2}, (10, 5)),
-        ({"normalise": "none"}, (10, 5)),
+        ({"normalize": "none"}, (10, 5)),
         ({"contrast": 0.0}, (10, 5)),
         ({}, (10, 6)),  # the mean frame has another shape
     ],

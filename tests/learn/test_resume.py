@@ -12,26 +12,16 @@ import pytest
 from distdqn.config import BonusConfig, NetworkConfig, SequenceConfig
 from distdqn.learn.learner import Learner
 from distdqn.types import Batch, EnvSpec, UpdateStats
-from tests.learn.helpers import (
-    MLP,
-    OPTIMISERS,
-    PIXELS,
-    TABLE,
-    VECTOR,
-    assert_same,
-    differ,
-    make_learner,
-    update,
-)
+from tests.learn.helpers import MLP, OPTIMISERS, PIXELS, TABLE, VECTOR, assert_same, differ, make_learner, update
 
 Make = Callable[..., Batch]
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
-def test_goes_on_from_a_state_bit_for_bit(make_batch: Make, spec: EnvSpec, optimiser: dict[str, Any]) -> None:
+def test_goes_on_from_a_state_bit_for_bit(make_batch: Make, spec: EnvSpec, optimizer: dict[str, Any]) -> None:
     network = replace(MLP, contrast=2.0)
-    settings: dict[str, Any] = {**optimiser, "target_period": 4, "schedule": "inverse", "schedule_decay": 0.1}
+    settings: dict[str, Any] = {**optimizer, "target_period": 4, "schedule": "inverse", "schedule_decay": 0.1}
     batches = [make_batch(spec, (4, 4), seed=k) for k in range(6)]
 
     def go_on(learner: Learner) -> list[UpdateStats]:
@@ -59,11 +49,11 @@ def test_a_state_is_a_copy(make_batch: Make) -> None:
     update(learner, make_batch(VECTOR))
     state, weights = learner.state(), learner.weights()
     kept = {n: a.copy() for n, a in state["online"].items()}
-    moments = state["optimiser"]["0"]["exp_avg"].copy()
+    moments = state["optimizer"]["0"]["exp_avg"].copy()
     update(learner, make_batch(VECTOR, seed=1))
     assert_same(state["online"], kept)
     assert_same(weights.arrays, kept)
-    np.testing.assert_array_equal(state["optimiser"]["0"]["exp_avg"], moments)
+    np.testing.assert_array_equal(state["optimizer"]["0"]["exp_avg"], moments)
     assert differ(learner.weights().arrays, kept)
 
 
@@ -83,19 +73,25 @@ KINDS: dict[str, tuple[EnvSpec, NetworkConfig, dict[str, Any], dict[str, Any]]] 
     "noisy": (VECTOR, replace(MLP, noisy=True), {}, {}),
     "dropout": (VECTOR, replace(MLP, dropout=0.5), {}, {}),
     "implicit_quantile": (
-        VECTOR, replace(MLP, head="implicit_quantile", online_quantiles=4, target_quantiles=3, cosines=5), {}, {},
+        VECTOR,
+        replace(MLP, head="implicit_quantile", online_quantiles=4, target_quantiles=3, cosines=5),
+        {},
+        {},
     ),
     "categorical": (VECTOR, replace(MLP, head="categorical", atoms=7, v_min=-3, v_max=3), {}, {}),
     "annealed": (VECTOR, MLP, {"n_step": 3, "n_step_final": 1, "discount_final": 0.5, "anneal_updates": 7}, {}),
-    "reset": (VECTOR, MLP, {}, {"reset_period": 5, "optimiser": "adamw", "weight_decay": 0.1}),
+    "reset": (VECTOR, MLP, {}, {"reset_period": 5, "optimizer": "adamw", "weight_decay": 0.1}),
     "augment": (PIXELS, SMALL, {}, {"augment": "both", "online_views": 2, "target_views": 2}),
-    "autoencoder": (PIXELS, SMALL, {"autoencoder": 1.0}, {"optimiser": "adamw"}),
-    "batch_norm": (PIXELS, replace(SMALL, normalise="batch"), {}, {"target": "polyak"}),
-    "spectral_norm": (PIXELS, replace(SMALL, normalise="spectral"), {}, {"target": "polyak"}),
+    "autoencoder": (PIXELS, SMALL, {"autoencoder": 1.0}, {"optimizer": "adamw"}),
+    "batch_norm": (PIXELS, replace(SMALL, normalize="batch"), {}, {"target": "polyak"}),
+    "spectral_norm": (PIXELS, replace(SMALL, normalize="spectral"), {}, {"target": "polyak"}),
     "novelty": (
-        VECTOR, RECURRENT, {"bonus": NGU, "n_step": 2, "sequence": SequenceConfig(length=2)}, {"l1": 1e-3, "l2": 1e-3},
+        VECTOR,
+        RECURRENT,
+        {"bonus": NGU, "n_step": 2, "sequence": SequenceConfig(length=2)},
+        {"l1": 1e-3, "l2": 1e-3},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", KINDS)

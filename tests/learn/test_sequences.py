@@ -26,14 +26,29 @@ PIXELS = EnvSpec("pixels", (4, 3), "uint8", 3, 4)
 ROWS, SEED = 10, 5
 
 
-def lost(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetwork, batch: Minibatch, *,
-         n: int | None = None, discount: float = 0.9) -> Lost:  # fmt: skip
+def lost(
+    config: AgentConfig,
+    spec: EnvSpec,
+    online: QNetwork,
+    target: QNetwork,
+    batch: Minibatch,
+    *,
+    n: int | None = None,
+    discount: float = 0.9,
+) -> Lost:
     loss = make_sequence_loss(config, spec.stack, online, target)
     return loss(batch, Horizon(n or config.n_step, discount), torch.Generator().manual_seed(SEED))
 
 
-def steps_of(network: QNetwork, config: AgentConfig, spec: EnvSpec, batch: Batch, episode: np.ndarray,
-             row: int, tau: torch.Tensor | None) -> list[oracle.One]:  # fmt: skip
+def steps_of(
+    network: QNetwork,
+    config: AgentConfig,
+    spec: EnvSpec,
+    batch: Batch,
+    episode: np.ndarray,
+    row: int,
+    tau: torch.Tensor | None,
+) -> list[oracle.One]:
     """The network's values at every observation of a window, one after the other, as an actor takes them; `tau` are
     the fractions of those after the burn-in."""
     state = torch.from_numpy(batch.memory[row : row + 1].copy())
@@ -68,8 +83,16 @@ def rewards_of(config: AgentConfig, batch: Batch, row: int, discount: float) -> 
     return rewards + betas[context] * batch.bonus, discounts[context]
 
 
-def trace_goal(config: AgentConfig, batch: Batch, row: int, at: int, rewards: np.ndarray, gamma: float,
-               online: list[oracle.One], target: list[oracle.One]) -> float:  # fmt: skip
+def trace_goal(
+    config: AgentConfig,
+    batch: Batch,
+    row: int,
+    at: int,
+    rewards: np.ndarray,
+    gamma: float,
+    online: list[oracle.One],
+    target: list[oracle.One],
+) -> float:
     """The lambda-return from step `at`, by recursion."""
     best = int(np.argmax((online if config.bootstrap == "double" else target)[at + 1].q))
     v = oracle.expand(target[at + 1].q[best], config)
@@ -82,8 +105,16 @@ def trace_goal(config: AgentConfig, batch: Batch, row: int, at: int, rewards: np
     return float(rewards[row, at] + gamma * ((1 - config.trace) * v + config.trace * g))
 
 
-def expected(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetwork, batch: Batch,
-             episode: np.ndarray, n: int, discount: float) -> tuple[float, list[float]]:  # fmt: skip
+def expected(
+    config: AgentConfig,
+    spec: EnvSpec,
+    online: QNetwork,
+    target: QNetwork,
+    batch: Batch,
+    episode: np.ndarray,
+    n: int,
+    discount: float,
+) -> tuple[float, list[float]]:
     """The loss, and each window's priority."""
     sequence, net = config.sequence, config.network
     later = batch.action.shape[1] + 1 - sequence.burn_in
@@ -116,13 +147,22 @@ def expected(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetw
     return float(np.mean(losses)), priorities
 
 
-def check(spec: EnvSpec = VECTOR, head: str = "scalar", network: dict[str, Any] | None = None, n: int | None = None,
-          discount: float = 0.9, seed: int = 1, ends: float = 0.25, **agent: Any) -> None:  # fmt: skip
+def check(
+    spec: EnvSpec = VECTOR,
+    head: str = "scalar",
+    network: dict[str, Any] | None = None,
+    n: int | None = None,
+    discount: float = 0.9,
+    seed: int = 1,
+    ends: float = 0.25,
+    **agent: Any,
+) -> None:
     settings = {"reward": "none", "n_step": 2, "temperature": 0.3, **agent}
     config = AgentConfig(network=oracle.small(head, **(network or {})), **settings)
     online, target = oracle.pair(config.network, spec, config.contexts)
-    batch, episode = stream(spec, ROWS, config.window, seed=seed, memory=online.state_size,
-                            contexts=config.contexts, ends=ends)  # fmt: skip
+    batch, episode = stream(
+        spec, ROWS, config.window, seed=seed, memory=online.state_size, contexts=config.contexts, ends=ends
+    )
     if online.previous:
         at = int(online.memory.size)
         batch.memory[:, at] = np.arange(ROWS) % 5  # what was done last, plus one; none
@@ -194,8 +234,9 @@ def test_each_context_has_its_rewards_and_its_discount(memory: str, returns: str
 def test_contexts_by_hand() -> None:
     """The first context has beta 0 and the config's discount, the last beta = weight and discount_min."""
     bonus = BonusConfig(kind="ngu", mixtures=2, weight=0.8, discount_min=0.5)
-    config = AgentConfig(network=oracle.small("scalar"), bonus=bonus, n_step=1, discount=0.9, reward="none",
-                         bootstrap="max")  # fmt: skip
+    config = AgentConfig(
+        network=oracle.small("scalar"), bonus=bonus, n_step=1, discount=0.9, reward="none", bootstrap="max"
+    )
     online, target = oracle.pair(config.network, VECTOR, 2)
     batch, _ = stream(VECTOR, 2, 1, memory=1, ends=0)
     batch.memory[:, 0] = [0, 1]
@@ -271,10 +312,12 @@ def test_burn_in_is_a_state_from_outside_to_the_gradient(memory: str) -> None:
             assert after is not None
             state = after.clone()
         online.remember(state, minibatch.action[:, k], minibatch.reward[:, k])
-    cut = Minibatch(*(
-        state if name == "memory" else value if name == "importance" else value[:, 2:]
-        for name, value in minibatch._asdict().items()
-    ))  # fmt: skip
+    cut = Minibatch(
+        *(
+            state if name == "memory" else value if name == "importance" else value[:, 2:]
+            for name, value in minibatch._asdict().items()
+        )
+    )
     cut_config = replace(config, sequence=replace(WINDOW, burn_in=0))
     rest = lost(cut_config, VECTOR, online, target, cut)
     torch.testing.assert_close(rest.loss, whole.loss)
@@ -331,8 +374,11 @@ def test_what_is_written_at_a_dummy_changes_nothing() -> None:
     batch = stream(VECTOR, ROWS, config.window, memory=online.state_size, seed=4)[0]
     dummy = batch.age == -1
     assert dummy.any()
-    changed = replace(batch, action=np.where(dummy, (batch.action + 1) % 4, batch.action),
-                      reward=np.where(dummy, 5.0, batch.reward).astype(np.float32))  # fmt: skip
+    changed = replace(
+        batch,
+        action=np.where(dummy, (batch.action + 1) % 4, batch.action),
+        reward=np.where(dummy, 5.0, batch.reward).astype(np.float32),
+    )
     one, two = (lost(config, VECTOR, online, target, tensors(b)) for b in (batch, changed))
     assert torch.equal(one.loss, two.loss)
     assert torch.equal(one.priority, two.priority)

@@ -24,9 +24,9 @@ SPEC = EnvSpec("pixels", (42, 42), "uint8", 2, 3)
 NETWORKS = [
     NetworkConfig(torso="small", hidden=(64,)),
     NetworkConfig(torso="dqn_2013", hidden=(32, 16), dueling=True),
-    NetworkConfig(torso="lenet", hidden=(16,), normalise="batch"),
-    NetworkConfig(torso="impala", hidden=(16,), normalise="layer"),
-    NetworkConfig(torso="impala", hidden=(16,), normalise="spectral", noisy=True),
+    NetworkConfig(torso="lenet", hidden=(16,), normalize="batch"),
+    NetworkConfig(torso="impala", hidden=(16,), normalize="layer"),
+    NetworkConfig(torso="impala", hidden=(16,), normalize="spectral", noisy=True),
     NetworkConfig(torso="small", hidden=(16,), head="implicit_quantile"),
 ]
 
@@ -54,7 +54,7 @@ def gradients(network: nn.Module, loss: Callable[[], Tensor], aside: WeightGradi
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.torso}-{c.normalise}-{c.head}")
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.torso}-{c.normalize}-{c.head}")
 def test_they_are_the_same_bit_for_bit(config: NetworkConfig, bf16: bool, pool: ThreadPoolExecutor) -> None:
     torch.manual_seed(0)
     network = QNetwork(config, SPEC)
@@ -156,8 +156,9 @@ def test_a_backward_pass_that_fails_leaves_nothing_behind(pool: ThreadPoolExecut
 
 
 def test_layers_that_learn_nothing_or_pad_otherwise_stay_as_they_are(pool: ThreadPoolExecutor) -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(),
-                            nn.Linear(32, 3))  # fmt: skip
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(32, 3)
+    )
     network[0].weight.requires_grad_(False)
     x = torch.randn(2, 1, 6, 6)
     expected, plain = gradients(network, lambda: network(x).square().sum()), network(x)
@@ -177,13 +178,11 @@ def test_a_copy_of_the_network_has_weights_of_its_own(pool: ThreadPoolExecutor) 
     assert not other(x).any() and layer(x).any()
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMISERS, ids=str)
 @pytest.mark.parametrize("bf16", ["off", "on"])
-def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimiser: dict[str, Any], bf16: str) -> None:
+def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimizer: dict[str, Any], bf16: str) -> None:
     network = NetworkConfig(torso="small", hidden=(8,))
-    alone, beside = (
-        make_learner(PIXELS, network, threads=t, bf16=bf16, l2=1e-3, **optimiser) for t in (1, 2)
-    )
+    alone, beside = (make_learner(PIXELS, network, threads=t, bf16=bf16, l2=1e-3, **optimizer) for t in (1, 2))
     assert alone.gradients is None and beside.gradients is not None
     for learner in (alone, beside):
         for call in range(2):
@@ -199,12 +198,10 @@ def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimiser: 
         ({"compile": "on"}, {}, False),
         ({"threads": 3}, {}, False),
         ({}, {"noisy": True}, False),
-        ({}, {"normalise": "spectral"}, False),
+        ({}, {"normalize": "spectral"}, False),
     ],
 )
-def test_when_the_backward_pass_is_shared(
-    settings: dict[str, Any], network: dict[str, Any], shared: bool
-) -> None:
+def test_when_the_backward_pass_is_shared(settings: dict[str, Any], network: dict[str, Any], shared: bool) -> None:
     config = NetworkConfig(torso="small", hidden=(8,), **network)
     learner = make_learner(PIXELS, config, **{"threads": 2, **settings})
     assert (learner.gradients is not None) == shared

@@ -58,8 +58,8 @@ def test_features_are_maps_row_by_row() -> None:
     [
         ({"torso": "dqn_2015"}, (36, 36)),
         ({"torso": "small"}, (10, 5)),
-        ({"torso": "impala", "pool": 6, "normalise": "spectral"}, (12, 12)),
-        ({"torso": "lenet", "normalise": "layer"}, (16, 16)),
+        ({"torso": "impala", "pool": 6, "normalize": "spectral"}, (12, 12)),
+        ({"torso": "lenet", "normalize": "layer"}, (16, 16)),
     ],
 )
 def test_an_autoencoder_learns_a_handful_of_images(options: dict[str, object], size: tuple[int, int]) -> None:
@@ -71,13 +71,13 @@ def test_an_autoencoder_learns_a_handful_of_images(options: dict[str, object], s
     torso = make_torso(NetworkConfig(**options), images.shape[1:])
     decoder = Decoder(torso.map_shape, (1, *size))
     parameters = [*torso.parameters(), *decoder.parameters()]
-    optimiser = torch.optim.Adam(parameters, 5e-3)
+    optimizer = torch.optim.Adam(parameters, 5e-3)
     losses = []
     for _ in range(120):
         loss = F.binary_cross_entropy_with_logits(decoder(torso(images)), images)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert all(p.grad is not None for p in parameters)
     assert losses[-1] < losses[0] / 10

@@ -56,9 +56,7 @@ def loop(memory: Memory, features: Tensor, state: Tensor, start: Tensor) -> tupl
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_unroll_is_the_loop(kind: str, data: st.DataObject) -> None:
-    memory = memory_of(
-        kind, data.draw(st.integers(1, 6), "memory_steps"), data.draw(st.integers(1, 3), "layers")
-    )
+    memory = memory_of(kind, data.draw(st.integers(1, 6), "memory_steps"), data.draw(st.integers(1, 3), "layers"))
     b, t = data.draw(st.integers(1, 3), "B"), data.draw(st.integers(1, 9), "T")
     flags = data.draw(st.lists(st.booleans(), min_size=b * t, max_size=b * t), "start")
     start, features = torch.tensor(flags).view(b, t), window(b, t)

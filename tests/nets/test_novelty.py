@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distdqn.config import BonusConfig
-from distdqn.nets.novelty import Normaliser, NoveltyNetwork
+from distdqn.nets.novelty import Normalizer, NoveltyNetwork
 from distdqn.types import EnvSpec
 
 PIXELS = EnvSpec("pixels", (20, 16), "uint8", 3, 4)
@@ -72,22 +72,22 @@ class Plus(torch.nn.Module):
         return x + self.shift
 
 
-def test_normaliser_by_hand() -> None:
-    normaliser = Normaliser((2,))
+def test_normalizer_by_hand() -> None:
+    normalizer = Normalizer((2,))
     x = torch.tensor([[4.0, 7.0], [-9.0, 7.0]])
-    assert torch.allclose(normaliser(x), torch.tensor([[4.0, 5.0], [-5.0, 5.0]]), atol=1e-4)  # 0 and 1 so far
-    normaliser.measure(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+    assert torch.allclose(normalizer(x), torch.tensor([[4.0, 5.0], [-5.0, 5.0]]), atol=1e-4)  # 0 and 1 so far
+    normalizer.measure(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
     # mean 2 and variance 1; the second never changed, so another value is as new as can be
-    assert torch.allclose(normaliser(x), torch.tensor([[2.0, 0.0], [-5.0, 0.0]]), atol=1e-4)
-    assert torch.allclose(normaliser(x + 1), torch.tensor([[3.0, 5.0], [-5.0, 5.0]]), atol=1e-4)
+    assert torch.allclose(normalizer(x), torch.tensor([[2.0, 0.0], [-5.0, 0.0]]), atol=1e-4)
+    assert torch.allclose(normalizer(x + 1), torch.tensor([[3.0, 5.0], [-5.0, 5.0]]), atol=1e-4)
 
 
-def test_normaliser_measures_the_whole_stream() -> None:
-    normaliser, stream = Normaliser((3, 2)), np.random.default_rng(0).normal(5, 3, (100, 3, 2))
+def test_normalizer_measures_the_whole_stream() -> None:
+    normalizer, stream = Normalizer((3, 2)), np.random.default_rng(0).normal(5, 3, (100, 3, 2))
     for part in np.split(stream, [1, 2, 30, 31, 90]):
-        normaliser.measure(torch.from_numpy(part.astype(np.float32)))
-    np.testing.assert_allclose(normaliser.mean, stream.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(normaliser.variance, stream.var(0), rtol=1e-4)
+        normalizer.measure(torch.from_numpy(part.astype(np.float32)))
+    np.testing.assert_allclose(normalizer.mean, stream.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(normalizer.variance, stream.var(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("spec", [PIXELS, VECTOR], ids=lambda spec: spec.name)
@@ -97,7 +97,7 @@ def test_the_scale_of_the_inputs_does_not_matter(spec: EnvSpec) -> None:
     half = other // 2 if spec.pixels else x
     network.measure(other)
     one = network.embed(other), network.distillation_error(other)
-    network.load_state_dict(network.state_dict() | {"normalise.count": torch.tensor(0)})
+    network.load_state_dict(network.state_dict() | {"normalize.count": torch.tensor(0)})
     network.measure(half)
     two = network.embed(half), network.distillation_error(half)
     torch.testing.assert_close(one, two, rtol=0.02, atol=0.002)

@@ -60,7 +60,7 @@ def test_bytes_are_scaled_to_one_and_floats_are_not() -> None:
 
 
 def test_tabular_is_a_table() -> None:
-    network = QNetwork(NetworkConfig(torso="tabular", hidden=(32,), initialise="zeros"), vector(4, 3))
+    network = QNetwork(NetworkConfig(torso="tabular", hidden=(32,), initialize="zeros"), vector(4, 3))
     assert not network(torch.eye(4))[0].q.any()
     assert [tuple(p.shape) for p in network.parameters()] == [(3, 4)]
     table = np.arange(12.0, dtype=np.float32).reshape(4, 3)

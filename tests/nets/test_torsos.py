@@ -64,13 +64,15 @@ def test_published_sizes() -> None:
 def test_names_and_shapes_of_saved_parameters() -> None:
     shapes = {k: tuple(v.shape) for k, v in torso_of("dqn_2015", (4, 84, 84)).state_dict().items()}
     assert shapes == {
-        "layers.0.weight": (32, 4, 8, 8), "layers.0.bias": (32,), "layers.2.weight": (64, 32, 4, 4),
-        "layers.2.bias": (64,), "layers.4.weight": (64, 64, 3, 3), "layers.4.bias": (64,),
-    }  # fmt: skip
+        "layers.0.weight": (32, 4, 8, 8),
+        "layers.0.bias": (32,),
+        "layers.2.weight": (64, 32, 4, 4),
+        "layers.2.bias": (64,),
+        "layers.4.weight": (64, 64, 3, 3),
+        "layers.4.bias": (64,),
+    }
     small = torso_of("small", (4, 10, 10))  # padding comes first
-    assert [k for k in small.state_dict() if k.endswith("weight")] == [
-        f"layers.{i}.weight" for i in (1, 3, 5)
-    ]
+    assert [k for k in small.state_dict() if k.endswith("weight")] == [f"layers.{i}.weight" for i in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -165,22 +167,22 @@ def test_pooling_maps_of_any_size(name: str) -> None:
     assert torso(torch.rand(2, 4, 10, 5)).shape == (2, torso.features)
 
 
-def kinds_of(torso: Torso, normalise: str) -> list[type]:
-    """Convolutions and normalisations, in order."""
-    kind = {"batch": nn.BatchNorm2d, "layer": nn.GroupNorm}[normalise]
+def kinds_of(torso: Torso, normalize: str) -> list[type]:
+    """Convolutions and normalizations, in order."""
+    kind = {"batch": nn.BatchNorm2d, "layer": nn.GroupNorm}[normalize]
     return [type(m) for m in torso.modules() if isinstance(m, (nn.Conv2d, kind))]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-@pytest.mark.parametrize(("normalise", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm)])
-def test_a_normalisation_follows_every_convolution(name: str, normalise: str, kind: type) -> None:
-    kinds = kinds_of(torso_of(name, (4, 84, 84), normalise=normalise), normalise)
+@pytest.mark.parametrize(("normalize", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm)])
+def test_a_normalization_follows_every_convolution(name: str, normalize: str, kind: type) -> None:
+    kinds = kinds_of(torso_of(name, (4, 84, 84), normalize=normalize), normalize)
     count = 15 if name == "impala" else len(LAYERS[name][0])
     assert kinds == [nn.Conv2d, kind] * count
 
 
-def test_batch_normalisation_leaves_no_scale() -> None:
-    torso = torso_of("dqn_2013", (1, 84, 84), normalise="batch")
+def test_batch_normalization_leaves_no_scale() -> None:
+    torso = torso_of("dqn_2013", (1, 84, 84), normalize="batch")
     x = torch.rand(8, 1, 84, 84)
     # the scale that is left comes from the constant beside the variance
     torch.testing.assert_close(torso(x * 50 + 3), torso(x * 20), atol=2e-2, rtol=0)
@@ -189,8 +191,8 @@ def test_batch_normalisation_leaves_no_scale() -> None:
     assert norm.num_batches_tracked == 2, "making a torso must not count as a batch"
 
 
-def test_layer_normalisation_is_of_each_image() -> None:
-    torso = torso_of("impala", (4, 21, 21), normalise="layer")
+def test_layer_normalization_is_of_each_image() -> None:
+    torso = torso_of("impala", (4, 21, 21), normalize="layer")
     x = torch.rand(3, 4, 21, 21)
     torch.testing.assert_close(torso(x)[:1], torso(x[:1]))
     conv, norm = torso.layers[0], torso.layers[1]
@@ -199,19 +201,19 @@ def test_layer_normalisation_is_of_each_image() -> None:
     torch.testing.assert_close(norm(maps), (maps - mean) / (var + 1e-5).sqrt(), atol=1e-5, rtol=1e-5)
 
 
-def test_spectral_normalisation_is_of_residual_blocks_or_of_all() -> None:
-    torso = torso_of("impala", (4, 84, 84), normalise="spectral")
+def test_spectral_normalization_is_of_residual_blocks_or_of_all() -> None:
+    torso = torso_of("impala", (4, 84, 84), normalize="spectral")
     spectral = {k for k, m in torso.named_modules() if isinstance(m, SpectralConv2d)}
     convolutions = {k for k, m in torso.named_modules() if isinstance(m, nn.Conv2d)}
     assert spectral == {k for k in convolutions if ".block." in k} and len(spectral) == 12
     for name in LAYERS:
-        torso = torso_of(name, (4, 84, 84), normalise="spectral")
+        torso = torso_of(name, (4, 84, 84), normalize="spectral")
         assert all(isinstance(m, SpectralConv2d) for m in torso.modules() if isinstance(m, nn.Conv2d))
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 4), st.floats(0.01, 100), st.integers(0, 2**31))
-def test_spectral_normalisation_divides_by_the_largest_singular_value(
+def test_spectral_normalization_divides_by_the_largest_singular_value(
     inputs: int, outputs: int, kernel: int, scale: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -226,7 +228,7 @@ def test_spectral_normalisation_divides_by_the_largest_singular_value(
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight / sigma, layer.bias), rtol=1e-3, atol=1e-4)
 
 
-def test_spectral_normalisation_equals_pytorchs() -> None:
+def test_spectral_normalization_equals_pytorchs() -> None:
     torch.manual_seed(0)
     ours = SpectralConv2d(3, 8, 3)
     theirs = nn.Conv2d(3, 8, 3)
@@ -265,10 +267,10 @@ def test_weights_of_zero_stay_zero_and_can_leave_it(training: bool) -> None:
         assert float(layer.sigma()) > 0.1
 
 
-@pytest.mark.parametrize("normalise", NORMALISATIONS)
+@pytest.mark.parametrize("normalize", NORMALISATIONS)
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_options_together_in_bf16_with_gradients(name: str, normalise: str) -> None:
-    torso = torso_of(name, (2, 30, 23), normalise=normalise, pool=2, width=2)
+def test_options_together_in_bf16_with_gradients(name: str, normalize: str) -> None:
+    torso = torso_of(name, (2, 30, 23), normalize=normalize, pool=2, width=2)
     x = torch.rand(4, 2, 30, 23)
     exact = copy.deepcopy(torso)(x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -281,12 +283,10 @@ def test_options_together_in_bf16_with_gradients(name: str, normalise: str) -> N
     assert all(g is not None and g.any() for g in grads)
 
 
-@pytest.mark.parametrize(
-    ("name", "normalise"), [("dqn_2013", "batch"), ("lenet", "layer"), ("small", "spectral")]
-)
-def test_compiled_in_bf16(name: str, normalise: str) -> None:
+@pytest.mark.parametrize(("name", "normalize"), [("dqn_2013", "batch"), ("lenet", "layer"), ("small", "spectral")])
+def test_compiled_in_bf16(name: str, normalize: str) -> None:
     """The backend traces forward and backward as the real one does, without waiting for a C++ compiler."""
-    eager, compiled = (torso_of(name, (2, 20, 20), normalise=normalise, pool=2) for _ in range(2))
+    eager, compiled = (torso_of(name, (2, 20, 20), normalize=normalize, pool=2) for _ in range(2))
     run = torch.compile(compiled, dynamic=False, backend="aot_eager", fullgraph=True)
     x = torch.rand(4, 2, 20, 20)
     for _ in range(2):

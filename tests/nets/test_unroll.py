@@ -193,12 +193,27 @@ def test_gradients_flow_through_time_but_not_past_a_start() -> None:
 
 
 def test_arrays_carry_all_of_a_recurrent_noisy_network() -> None:
-    one = make("small", 3, memory="lstm", previous=True, head="categorical", noisy=True, contrast=5.0,
-               **HEADS["categorical"])  # fmt: skip
+    one = make(
+        "small", 3, memory="lstm", previous=True, head="categorical", noisy=True, contrast=5.0, **HEADS["categorical"]
+    )
     torch.manual_seed(9)
-    two = QNetwork(NetworkConfig(torso="small", hidden=(7,), memory_size=8, memory_steps=4, memory_heads=2,
-                                 memory="lstm", previous=True, head="categorical", noisy=True, contrast=5.0,
-                                 **HEADS["categorical"]), PIXELS, 3).eval()  # fmt: skip
+    two = QNetwork(
+        NetworkConfig(
+            torso="small",
+            hidden=(7,),
+            memory_size=8,
+            memory_steps=4,
+            memory_heads=2,
+            memory="lstm",
+            previous=True,
+            head="categorical",
+            noisy=True,
+            contrast=5.0,
+            **HEADS["categorical"],
+        ),
+        PIXELS,
+        3,
+    ).eval()
     s, state = stream(one), middle(one)
     one.centre(s.observation)
     expected, after = in_one_piece(one, state, s)

@@ -19,12 +19,7 @@ CONFIG = RunConfig(
 
 
 def record(time_s: float, env_frames: int, updates: int, **rest: float) -> dict[str, float]:
-    fixed = {
-        "time_s": time_s,
-        "env_frames": env_frames,
-        "env_steps": env_frames / 4,
-        "learner_updates": updates,
-    }
+    fixed = {"time_s": time_s, "env_frames": env_frames, "env_steps": env_frames / 4, "learner_updates": updates}
     return fixed | {k.replace("__", "/"): v for k, v in rest.items()}
 
 
@@ -53,9 +48,7 @@ def test_the_stage_says_what_is_waited_for() -> None:
     assert progress.stage == "starting"
     progress.absorb(record(1, 10, 0, replay__transitions=50))
     assert "filling the replay, 50%" in progress.stage
-    progress.absorb(
-        record(2, 20, 1, replay__transitions=500, learner__idle_fraction=0.7, actor__idle_fraction=0.1)
-    )
+    progress.absorb(record(2, 20, 1, replay__transitions=500, learner__idle_fraction=0.7, actor__idle_fraction=0.1))
     assert progress.stage == "the learner waits for experience"
     progress.absorb(record(3, 30, 2, learner__idle_fraction=0.1, actor__idle_fraction=0.6))
     assert progress.stage == "the actors wait for the learner"
@@ -63,10 +56,17 @@ def test_the_stage_says_what_is_waited_for() -> None:
 
 def full() -> dict[str, float]:
     return record(
-        30, 400, 50, actor__episode_return=-3.25, eval__return_mean=4.5, eval__human_normalised=0.71,
-        learner__loss=float("nan"), replay__transitions=500, faults__actor_restarts=1,
+        30,
+        400,
+        50,
+        actor__episode_return=-3.25,
+        eval__return_mean=4.5,
+        eval__human_normalised=0.71,
+        learner__loss=float("nan"),
+        replay__transitions=500,
+        faults__actor_restarts=1,
         actor__weights_lag=float("inf"),
-    )  # fmt: skip
+    )
 
 
 def test_lines_are_one_line_each_and_not_too_many() -> None:
@@ -77,13 +77,7 @@ def test_lines_are_one_line_each_and_not_too_many() -> None:
     screen.event("12:03:11 actor 1 [lost], restarted")
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 and lines[1] == "12:03:11 actor 1 [lost], restarted"
-    for part in (
-        "40%",
-        "return -3.25",
-        "evaluation 4.5 (71% of human), best 4.5",
-        "loss nan",
-        "actor restarts 1",
-    ):
+    for part in ("40%", "return -3.25", "evaluation 4.5 (71% of human), best 4.5", "loss nan", "actor restarts 1"):
         assert part in lines[0]
 
 
@@ -117,33 +111,27 @@ def test_the_live_screen_fits_and_hides_nothing(monkeypatch: Any, width: int) ->
     screen.close()
     shown = out.getvalue()
     assert "\x1b[36m" not in shown  # no colour
-    for part in (
-        "pong_small",
-        "pong, dqn, seed 1",
-        "40.0%",
-        "Pong on two cores",
-        "71%",
-        "4.5",
-        "12:03:11 actor 1",
-    ):
+    for part in ("pong_small", "pong, dqn, seed 1", "40.0%", "Pong on two cores", "71%", "4.5", "12:03:11 actor 1"):
         assert part in shown
     if width >= 80:
         assert "…" not in shown
-        for label in (
-            "frames/s",
-            "updates/s",
-            "samples/s",
-            "samples/insert",
-            "actors idle",
-            "learner idle",
-            "lag",
-        ):
+        for label in ("frames/s", "updates/s", "samples/s", "samples/insert", "actors idle", "learner idle", "lag"):
             assert label in shown
 
 
 def test_short_numbers() -> None:
     assert [count(v) for v in (None, 0, 12.34, 999, 1234, 23_456, 200_000, 999_999, 1.2e6, 5e9)] == [
-        "–", "0", "12.3", "999", "1.23k", "23.5k", "200k", "1.00M", "1.20M", "5.00G"]  # fmt: skip
+        "–",
+        "0",
+        "12.3",
+        "999",
+        "1.23k",
+        "23.5k",
+        "200k",
+        "1.00M",
+        "1.20M",
+        "5.00G",
+    ]
     assert [number(v) for v in (0.012345, -3.25, 1234.5)] == ["0.0123", "-3.25", "1,234"]
     assert [duration(v) for v in (42, 303, 7500, 273_600)] == ["42 s", "5 min 03 s", "2 h 05 min", "3 d 04 h"]
 

@@ -62,11 +62,7 @@ def test_the_summary_is_plain_json(folder: RunFolder) -> None:
     summary = json.loads(folder.summary.read_text())
     assert summary["name"] == "catch" and summary["learner_updates"] == 3 and summary["learner/loss"] is None
     assert summary["evaluation"] == {"returns": [1.0, 2.0]}
-    for row in (
-        "run         catch, seed 1, done",
-        "played      4.00k frames in 5 s",
-        f"folder      {folder.path}",
-    ):
+    for row in ("run         catch, seed 1, done", "played      4.00k frames in 5 s", f"folder      {folder.path}"):
         assert row + "\n" in out.getvalue()
     assert not [p for p in folder.path.iterdir() if p.name.endswith(".tmp")]
 

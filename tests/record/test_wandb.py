@@ -32,10 +32,7 @@ def inspect(folder: Path) -> dict[str, Any]:
     if command is None:
         pytest.skip("the wandb command is not beside this Python")
     shown = subprocess.run(
-        [command, "leet", "inspect", "--summary", "--json", str(run)],
-        capture_output=True,
-        text=True,
-        timeout=60,
+        [command, "leet", "inspect", "--summary", "--json", str(run)], capture_output=True, text=True, timeout=60
     )
     summary: dict[str, Any] = json.loads(shown.stdout)
     return summary

@@ -31,9 +31,7 @@ def _make_segments(
     frame_shape = (rows, stack - 1 + total, *shape)
     pixels = len(shape) == 2
     return Segment(
-        frames=rng.integers(0, 256, frame_shape, np.uint8)
-        if pixels
-        else rng.standard_normal(frame_shape, np.float32),
+        frames=rng.integers(0, 256, frame_shape, np.uint8) if pixels else rng.standard_normal(frame_shape, np.float32),
         action=rng.integers(0, 18, (rows, total)),
         reward=rng.standard_normal((rows, total), np.float32),
         terminated=rng.random((rows, total)) < 0.1,

@@ -182,12 +182,7 @@ def test_refuses_what_cannot_be(bad: dict[str, float]) -> None:
     depths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
 def test_never_deadlocks_and_holds_the_ratio(
-    data: st.DataObject,
-    ratio: float,
-    min_size: int,
-    insert_quantum: int,
-    sample_quantum: int,
-    depths: tuple[int, int],
+    data: st.DataObject, ratio: float, min_size: int, insert_quantum: int, sample_quantum: int, depths: tuple[int, int]
 ) -> None:
     """Calls end in any order, bring less than asked for or fail; the replay is lost, the run restarts."""
 

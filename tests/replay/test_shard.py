@@ -20,9 +20,7 @@ Make = Callable[..., Segment]
 PRIORITIZED, UNIFORM = ReplayConfig(kind="prioritized", alpha=0.6), ReplayConfig(kind="uniform")
 
 
-def make_shard(
-    config: ReplayConfig = PRIORITIZED, segments: int = 3, starts: int = 4, epoch: int = 1
-) -> ReplayShard:
+def make_shard(config: ReplayConfig = PRIORITIZED, segments: int = 3, starts: int = 4, epoch: int = 1) -> ReplayShard:
     return ReplayShard(config, capacity=segments * starts, segment_steps=starts, epoch=epoch, seed=0)
 
 
@@ -144,14 +142,8 @@ def test_refuses_priorities_that_are_none(make_segments: Make, bad: float) -> No
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    segments=st.integers(1, 4),
-    adds=st.lists(st.integers(0, 9), min_size=1, max_size=10),
-    uniform=st.booleans(),
-)
-def test_counts_of_any_sequence_of_adds(
-    make_segments: Make, segments: int, adds: list[int], uniform: bool
-) -> None:
+@given(segments=st.integers(1, 4), adds=st.lists(st.integers(0, 9), min_size=1, max_size=10), uniform=st.booleans())
+def test_counts_of_any_sequence_of_adds(make_segments: Make, segments: int, adds: list[int], uniform: bool) -> None:
     config = UNIFORM if uniform else PRIORITIZED
     shard, valid, weights = make_shard(config, segments), np.zeros((0, 4), np.bool_), np.zeros((0, 4))
     for number in adds:

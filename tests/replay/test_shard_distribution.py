@@ -20,9 +20,7 @@ PARTS = (1, 3, 9, 2)
 NUMBER = 60_000
 
 
-def fill(
-    make_segments: Make, parts: tuple[int, ...]
-) -> tuple[list[ReplayShard], dict[tuple[int, int], float]]:
+def fill(make_segments: Make, parts: tuple[int, ...]) -> tuple[list[ReplayShard], dict[tuple[int, int], float]]:
     """Shards with `parts` segments each, and every valid window's exact probability over all of them.
 
     Segment k's priorities are scaled by k + 1, so that the shards' masses differ by more than their sizes.
@@ -49,9 +47,7 @@ def draw(shards: list[ReplayShard], split: np.ndarray) -> Draws:
     seen: Draws = {}
     for shard, number, share in zip(shards, split, mass / mass.sum(), strict=True):
         batch, _ = shard.sample((int(number),), BETA, float(share))
-        for slot, offset, importance in zip(
-            batch.origin[:, 2], batch.origin[:, 5], batch.importance, strict=True
-        ):
+        for slot, offset, importance in zip(batch.origin[:, 2], batch.origin[:, 5], batch.importance, strict=True):
             window = (int(slot), int(offset))
             count, before = seen.get(window, (0, float(importance)))
             assert before == importance

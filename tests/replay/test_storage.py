@@ -17,9 +17,7 @@ from distdqn.types import Segment, take
 STEP_FIELDS = ("action", "reward", "terminated", "last", "age")
 
 
-def naive_window(
-    segment: dict[str, np.ndarray], offset: int, steps: int, stack: int
-) -> dict[str, np.ndarray]:
+def naive_window(segment: dict[str, np.ndarray], offset: int, steps: int, stack: int) -> dict[str, np.ndarray]:
     """The window from `offset` on of one segment, sliced out of it."""
     window = {name: segment[name][offset : offset + steps] for name in STEP_FIELDS}
     window["frames"] = segment["frames"][offset : offset + stack - 1 + steps + 1]
@@ -58,8 +56,9 @@ def test_windows_equal_those_of_a_dictionary(
     for number in adds:
         number = min(number, capacity)
         count = ring.count
-        segments = make_segments(number, count, starts=starts, steps=steps, stack=stack, shape=shape,
-                                 groups=groups, bonus=bonus)  # fmt: skip
+        segments = make_segments(
+            number, count, starts=starts, steps=steps, stack=stack, shape=shape, groups=groups, bonus=bonus
+        )
         positions = ring.add(segments)
         assert positions.tolist() == [(count + k) % capacity for k in range(number)]
         naive.update({count + k: take(segments, k) for k in range(number)})
@@ -67,9 +66,7 @@ def test_windows_equal_those_of_a_dictionary(
             del naive[evicted]
 
         assert len(ring) == len(naive)
-        assert ring.holds(np.arange(-1, ring.count + 2)).tolist() == [
-            n in naive for n in range(-1, ring.count + 2)
-        ]
+        assert ring.holds(np.arange(-1, ring.count + 2)).tolist() == [n in naive for n in range(-1, ring.count + 2)]
         insertions = ring.insertions(np.arange(len(ring)))
         assert sorted(insertions.tolist()) == sorted(naive)
         places, offsets = np.divmod(np.arange(len(ring) * starts), starts)

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from distdqn.replay.sum_tree import SumTree
 
-WEIGHTS = st.one_of(
-    st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-300), st.sampled_from([1e-320, 1e17, 0.1])
-)
+WEIGHTS = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-300), st.sampled_from([1e-320, 1e17, 0.1]))
 
 
 def naive_sample(leaves: list[float], uniform: float) -> int:
@@ -51,9 +49,7 @@ def test_equals_a_list_under_random_operations(data: st.DataObject, capacity: in
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(0, 1000), min_size=1, max_size=70).filter(any), st.lists(st.integers(0, 2**20 - 1))
-)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=70).filter(any), st.lists(st.integers(0, 2**20 - 1)))
 def test_draws_the_leaf_of_the_cumulative_sum(weights: list[int], draws: list[int]) -> None:
     # Whole weights and dyadic uniforms: every sum and product is exact, so both walks must agree.
     tree = SumTree(len(weights))

@@ -59,7 +59,7 @@ def test_what_a_resumed_run_played_again_is_drawn_once(tmp_path: Path) -> None:
     assert curve.training[0].tolist() == [100, 200, 250, 350] and curve.training[2].tolist() == [1, 2, 3, 4]
 
 
-def test_smoothing_is_a_centred_mean() -> None:
+def test_smoothing_is_a_centered_mean() -> None:
     assert smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist() == [
         (0 + 3) / 2,
         (0 + 3 + 6) / 3,
@@ -71,11 +71,7 @@ def test_smoothing_is_a_centred_mean() -> None:
 
 def test_what_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
     empty = run(tmp_path / "empty", "name: a\n", [])
-    for runs, why in (
-        ([], "no run"),
-        ([tmp_path / "nowhere"], "holds no run"),
-        ([empty], "no returns to draw yet"),
-    ):
+    for runs, why in (([], "no run"), ([tmp_path / "nowhere"], "holds no run"), ([empty], "no returns to draw yet")):
         with pytest.raises(PlotError, match=why) as error:
             plot_runs(runs, tmp_path / "out.png")
         assert "\n" not in str(error.value)

@@ -20,8 +20,9 @@ def start(*arguments: str, out: Path) -> subprocess.Popen[bytes]:
     """`distdqn ARGUMENTS` with its output in `out`."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with open(out, "ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "distdqn.cli", *arguments], stdout=log, stderr=log,
-                                env=environment, cwd=out.parent)  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "distdqn.cli", *arguments], stdout=log, stderr=log, env=environment, cwd=out.parent
+        )
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

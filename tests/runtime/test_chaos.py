@@ -20,8 +20,16 @@ from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.progress import FAULTS, Progress
 from distdqn.runtime.roster import Roster
 
-COUNTERS = ("env_frames", "env_steps", "learner_updates", "replay/emitted", "replay/stored", "replay/dropped",
-            "actor/episodes", *(f"faults/{name}" for name in FAULTS))  # fmt: skip
+COUNTERS = (
+    "env_frames",
+    "env_steps",
+    "learner_updates",
+    "replay/emitted",
+    "replay/stored",
+    "replay/dropped",
+    "actor/episodes",
+    *(f"faults/{name}" for name in FAULTS),
+)
 DEATHS, LOSSES, ANSWERED = 0.03, 0.03, 0.7
 
 
@@ -67,13 +75,30 @@ def on_the_way(progress: Progress) -> int:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_outlives_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
     config = compose(
-        ["experiment=catch", "engine=local", "actors.count=3", "actors.envs_per_actor=2", "actors.rollout_steps=16",
-         "replay.shards=3", "replay.min_size=300", "replay.capacity=3000", "learner.samples_per_insert=2",
-         "learner.batch_size=16", "learner.updates_per_call=2", "budget.env_frames=4500", f"seed={seed}",
-         "checkpoint.every_seconds=0.2", "evaluation.every_seconds=0.3", "evaluation.episodes=2",
-         "evaluation.final_episodes=3", "evaluation.envs=2", "evaluation.video=false", "log_every_seconds=0.02",
-         f"run_dir={tmp_path / 'run'}"]
-    )  # fmt: skip
+        [
+            "experiment=catch",
+            "engine=local",
+            "actors.count=3",
+            "actors.envs_per_actor=2",
+            "actors.rollout_steps=16",
+            "replay.shards=3",
+            "replay.min_size=300",
+            "replay.capacity=3000",
+            "learner.samples_per_insert=2",
+            "learner.batch_size=16",
+            "learner.updates_per_call=2",
+            "budget.env_frames=4500",
+            f"seed={seed}",
+            "checkpoint.every_seconds=0.2",
+            "evaluation.every_seconds=0.3",
+            "evaluation.episodes=2",
+            "evaluation.final_episodes=3",
+            "evaluation.envs=2",
+            "evaluation.video=false",
+            "log_every_seconds=0.02",
+            f"run_dir={tmp_path / 'run'}",
+        ]
+    )
     spec, engine = check_env(config.env), Chaos(seed)
     lines: list[dict[str, float]] = []
     events: list[str] = []
@@ -117,10 +142,18 @@ def test_a_run_outlives_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
 
 def test_actors_take_turns_where_the_learner_is_slower(tmp_path: Path) -> None:
     config = compose(
-        ["experiment=catch", "engine=local", "actors.count=4", "actors.envs_per_actor=2", "replay.min_size=500",
-         "learner.samples_per_insert=8", "budget.env_frames=4000", "evaluation.every_seconds=null",
-         f"run_dir={tmp_path / 'run'}"]
-    )  # fmt: skip
+        [
+            "experiment=catch",
+            "engine=local",
+            "actors.count=4",
+            "actors.envs_per_actor=2",
+            "replay.min_size=500",
+            "learner.samples_per_insert=8",
+            "budget.env_frames=4000",
+            "evaluation.every_seconds=null",
+            f"run_dir={tmp_path / 'run'}",
+        ]
+    )
     spec, engine = check_env(config.env), LocalEngine()
     with RunFolder.create(config.run_dir, "") as folder:
         keeper = Keeper(folder, config, spec, dict, print)

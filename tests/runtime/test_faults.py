@@ -10,10 +10,22 @@ import pytest
 
 from tests.runtime.helpers import last, metrics, start, wait_for, workers
 
-QUICK = ("experiment=catch", "engine=ray", "actors.count=2", "replay.shards=2", "replay.min_size=1000",
-         "replay.capacity=20000", "log_every_seconds=0.5", "checkpoint.every_seconds=1", "screen=lines",
-         "tensorboard=false", "evaluation.every_seconds=2", "evaluation.episodes=5",
-         "evaluation.final_episodes=5", "evaluation.video=false")  # fmt: skip
+QUICK = (
+    "experiment=catch",
+    "engine=ray",
+    "actors.count=2",
+    "replay.shards=2",
+    "replay.min_size=1000",
+    "replay.capacity=20000",
+    "log_every_seconds=0.5",
+    "checkpoint.every_seconds=1",
+    "screen=lines",
+    "tensorboard=false",
+    "evaluation.every_seconds=2",
+    "evaluation.episodes=5",
+    "evaluation.final_episodes=5",
+    "evaluation.video=false",
+)
 
 
 @pytest.mark.slow
@@ -65,12 +77,23 @@ def test_killed_components_come_back_and_a_stopped_run_is_resumed(tmp_path: Path
 def test_a_hung_emulator_is_noticed_and_its_actor_replaced(tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     process = start(
-        "train", "experiment=cartpole", "engine=ray", "env.id=tests.runtime.hanging:HangsOnce-v0",
-        f"env.kwargs.flag={tmp_path / 'flag'}", "actors.count=2", "actors.envs_per_actor=2",
-        "actors.timeout_s=8", "replay.min_size=200", "log_every_seconds=0.5", "screen=lines",
-        "tensorboard=false", "evaluation.every_seconds=null", "budget.env_frames=100000000", f"run_dir={run}",
+        "train",
+        "experiment=cartpole",
+        "engine=ray",
+        "env.id=tests.runtime.hanging:HangsOnce-v0",
+        f"env.kwargs.flag={tmp_path / 'flag'}",
+        "actors.count=2",
+        "actors.envs_per_actor=2",
+        "actors.timeout_s=8",
+        "replay.min_size=200",
+        "log_every_seconds=0.5",
+        "screen=lines",
+        "tensorboard=false",
+        "evaluation.every_seconds=null",
+        "budget.env_frames=100000000",
+        f"run_dir={run}",
         out=out,
-    )  # fmt: skip
+    )
     try:
         wait_for(lambda: last(run, "faults/actor_restarts") == 1, "replacement", process)
         assert (tmp_path / "flag").exists()

@@ -67,9 +67,7 @@ def test_references_arrive_as_values() -> None:
     (result,) = engine.call(two, "add", ref)
     assert engine.fetch(result) == 102
     assert engine.fetch(engine.call(two, "add", engine.put(8))[0]) == 110
-    assert engine.fetch(engine.put([ref])) == [ref], (
-        "only an argument itself is a reference, not what is in it"
-    )
+    assert engine.fetch(engine.put([ref])) == [ref], "only an argument itself is a reference, not what is in it"
 
 
 def test_an_error_is_raised_where_the_value_is_wanted() -> None:

@@ -10,19 +10,51 @@ import pytest
 from distdqn import checkpoint
 from distdqn.cli import main
 
-ONE_ORDER = ("engine.lockstep=true", "actors.count=2", "replay.shards=2", "screen=off", "tensorboard=false",
-             "evaluation.final_episodes=0", "evaluation.every_seconds=null")  # fmt: skip
+ONE_ORDER = (
+    "engine.lockstep=true",
+    "actors.count=2",
+    "replay.shards=2",
+    "screen=off",
+    "tensorboard=false",
+    "evaluation.final_episodes=0",
+    "evaluation.every_seconds=null",
+)
 CARTPOLE = ("experiment=cartpole", "budget.updates=120")
-PONG = ("experiment=pong", "learner.device=cpu", "budget.updates=16", "replay.min_size=600",
-        "replay.capacity=20000", "actors.envs_per_actor=2", "learner.compile=off")  # fmt: skip
+PONG = (
+    "experiment=pong",
+    "learner.device=cpu",
+    "budget.updates=16",
+    "replay.min_size=600",
+    "replay.capacity=20000",
+    "actors.envs_per_actor=2",
+    "learner.compile=off",
+)
 # every source of random numbers at once: quantile fractions, noisy layers, dropout, augmentation
-DISTRIBUTIONAL = ("experiment=catch", "agent.network.head=implicit_quantile", "agent.bootstrap=munchausen",
-                  "agent.network.online_quantiles=8", "agent.network.target_quantiles=8", "agent.network.dropout=0.1",
-                  "agent.network.noisy=true", "agent.exploration.kind=greedy", "learner.augment=both",
-                  "budget.updates=40", "learner.target_period=10")  # fmt: skip
-RECURRENT = ("experiment=cartpole", "env.hide=[1,3]", "agent.network.memory=lstm", "agent.network.memory_size=16",
-             "agent.network.previous=true", "agent.sequence.length=8", "agent.sequence.burn_in=4",
-             "agent.sequence.overlap=4", "budget.updates=40", "learner.target_period=10")  # fmt: skip
+DISTRIBUTIONAL = (
+    "experiment=catch",
+    "agent.network.head=implicit_quantile",
+    "agent.bootstrap=munchausen",
+    "agent.network.online_quantiles=8",
+    "agent.network.target_quantiles=8",
+    "agent.network.dropout=0.1",
+    "agent.network.noisy=true",
+    "agent.exploration.kind=greedy",
+    "learner.augment=both",
+    "budget.updates=40",
+    "learner.target_period=10",
+)
+RECURRENT = (
+    "experiment=cartpole",
+    "env.hide=[1,3]",
+    "agent.network.memory=lstm",
+    "agent.network.memory_size=16",
+    "agent.network.previous=true",
+    "agent.sequence.length=8",
+    "agent.sequence.burn_in=4",
+    "agent.sequence.overlap=4",
+    "budget.updates=40",
+    "learner.target_period=10",
+)
 CASES = {"cartpole": CARTPOLE, "pong": PONG, "distributional": DISTRIBUTIONAL, "recurrent": RECURRENT}
 
 

@@ -100,11 +100,14 @@ def test_what_cannot_be_hidden(hide: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.parametrize("memory", ["none", "rnn", "gru", "lstm", "transformer"])
 def test_the_state_is_as_large_as_the_networks(memory: str, previous: bool, contexts: int) -> None:
-    network = NetworkConfig(torso="mlp", memory=memory, memory_size=8, memory_steps=5, memory_layers=2,
-                            previous=previous)  # fmt: skip
+    network = NetworkConfig(
+        torso="mlp", memory=memory, memory_size=8, memory_steps=5, memory_layers=2, previous=previous
+    )
     bonus = BonusConfig(kind="ngu", mixtures=contexts) if contexts > 1 else BonusConfig()
-    config = RunConfig(agent=AgentConfig(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
-                       actors=ActorsConfig(rollout_steps=65))  # fmt: skip
+    config = RunConfig(
+        agent=AgentConfig(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
+        actors=ActorsConfig(rollout_steps=65),
+    )
     assert state_size(config) == QNetwork(network, VECTOR, contexts).state_size
 
 
@@ -123,10 +126,12 @@ def test_a_full_shard_takes_what_was_estimated(
     torch.set_num_threads(1)
     capacity = 2048
     config = RunConfig(
-        env=EnvConfig(kind="catch"), agent=AgentConfig(network=network, sequence=sequence, bonus=bonus),
-        actors=ActorsConfig(count=1, envs_per_actor=8, rollout_steps=64), learner=LearnerConfig(batch_size=32),
+        env=EnvConfig(kind="catch"),
+        agent=AgentConfig(network=network, sequence=sequence, bonus=bonus),
+        actors=ActorsConfig(count=1, envs_per_actor=8, rollout_steps=64),
+        learner=LearnerConfig(batch_size=32),
         replay=ReplayConfig(capacity=capacity, min_size=64),
-    )  # fmt: skip
+    )
     actor = Actor(config.env, config.agent, config.actors, 0, 0)
     arrays = dict(actor.policy.network.arrays())
     if bonus.kind == "ngu":

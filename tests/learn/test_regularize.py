@@ -13,13 +13,13 @@ from torch import nn
 from distdqn.config import NetworkConfig
 from distdqn.learn.learner import Learner
 from distdqn.learn.loss import Horizon
-from distdqn.learn.regularise import penalty, shrink_and_perturb, weights_of
+from distdqn.learn.regularize import penalty, shrink_and_perturb, weights_of
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch
 from tests.learn.helpers import MLP, PIXELS, VECTOR, assert_same, make_learner, update
 
 Make = Callable[..., Batch]
-CONVOLUTIONAL = NetworkConfig(torso="dqn_2013", hidden=(8,), normalise="batch", contrast=2.0)
+CONVOLUTIONAL = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
 
 
 def test_penalty_by_hand() -> None:
@@ -31,20 +31,20 @@ def test_penalty_by_hand() -> None:
     assert two.grad.flatten().tolist() == pytest.approx([-0.1 + 0.02 * -3, 0.1 + 0.02 * 0.5])
 
 
-def test_biases_and_normalisation_are_left_alone() -> None:
-    network = QNetwork(NetworkConfig(torso="dqn_2013", normalise="layer", memory="gru", memory_size=4), PIXELS)
+def test_biases_and_normalization_are_left_alone() -> None:
+    network = QNetwork(NetworkConfig(torso="dqn_2013", normalize="layer", memory="gru", memory_size=4), PIXELS)
     ours = {id(p) for p in weights_of(network)}
     names = {name for name, p in network.named_parameters() if id(p) in ours}
     assert names == {name for name, p in network.named_parameters() if name.endswith("weight") and p.dim() > 1}
     assert {"torso.layers.1.weight", "memory.input.weight", "memory.recurrent.weight"} <= names
-    assert "torso.layers.2.weight" not in names  # of the normalisation
+    assert "torso.layers.2.weight" not in names  # of the normalization
     network.requires_grad_(False)
     assert weights_of(network) == []
 
 
 def test_the_learner_minimises_its_penalties(make_batch: Make) -> None:
     """Plain SGD: the weights differ from those without penalties by -lr (l1 sign w + 2 l2 w)."""
-    settings: dict[str, Any] = {"optimiser": "sgd", "step_size": 0.1, "max_grad_norm": None}
+    settings: dict[str, Any] = {"optimizer": "sgd", "step_size": 0.1, "max_grad_norm": None}
     one, two = make_learner(**settings), make_learner(l1=0.02, l2=0.3, **settings)
     before = one.weights().arrays
     for learner in (one, two):
@@ -103,14 +103,14 @@ def test_the_learner_resets_at_its_period(make_batch: Make) -> None:
             assert abs(np.corrcoef(phi.ravel(), old.ravel())[0, 1]) < 0.1
         if due:
             assert_same(learner.target.arrays(), after)
-            assert learner.state()["optimiser"] == {}
+            assert learner.state()["optimizer"] == {}
         else:
             assert_same(learner.target.arrays(), copied)
-            steps = {float(m["step"]) for m in learner.state()["optimiser"].values()}
+            steps = {float(m["step"]) for m in learner.state()["optimizer"].values()}
             assert steps == {k % 3}
         if k < 3:
             assert_same(after, flat(never))
-    assert {float(m["step"]) for m in never.state()["optimiser"].values()} == {7}
+    assert {float(m["step"]) for m in never.state()["optimizer"].values()} == {7}
 
 
 def test_resets_do_not_repeat_themselves(make_batch: Make) -> None:
@@ -169,7 +169,7 @@ def test_gradients_are_clipped_as_pytorch_clips_them(value: float | None, norm: 
 
 
 def test_gradients_are_clipped_by_value_in_an_update(make_batch: Make) -> None:
-    learner = make_learner(network=MLP, optimiser="sgd", step_size=1.0, max_grad_norm=None, max_grad_value=1e-3)
+    learner = make_learner(network=MLP, optimizer="sgd", step_size=1.0, max_grad_norm=None, max_grad_value=1e-3)
     before = learner.weights().arrays
     stats = update(learner, make_batch(VECTOR))[1]
     moved = np.concatenate([(before[n] - a).ravel() for n, a in learner.weights().arrays.items()])

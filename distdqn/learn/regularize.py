@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 def weights_of(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that penalties and decay act on: weights of linear, convolutional and recurrent layers, not
-    biases and not those of normalisation, which have one dimension."""
+    biases and not those of normalization, which have one dimension."""
     return [p for p in module.parameters() if p.requires_grad and p.dim() > 1]
 
 
@@ -22,11 +22,11 @@ def penalty(weights: Iterable[nn.Parameter], l1: float, l2: float) -> Tensor:
 
 @torch.no_grad()
 def shrink_and_perturb(network: nn.Module, fresh: nn.Module, keep: float) -> None:
-    """Moves the torso towards newly initialised weights, keep theta + (1 - keep) phi, and starts everything behind
+    """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind
     it anew (Schwarzer et al. 2023, section 3; Ash and Adams 2020).
 
     Args:
-        network: has a `torso`. fresh: the same network, newly initialised.
+        network: has a `torso`. fresh: the same network, newly initialized.
     """
     new = fresh.state_dict()
     for name, value in network.state_dict().items():

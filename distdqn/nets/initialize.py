@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 
-def initialise(module: nn.Module, name: str) -> None:
-    """Initialises every linear and convolutional layer in place.
+def initialize(module: nn.Module, name: str) -> None:
+    """Initializes every linear and convolutional layer in place.
 
     `fan_in`: weights and biases uniform within +-1 / sqrt(fan-in), PyTorch's default and that of the Lua Torch of
     Mnih et al. 2015, which each layer starts with when it is made; `xavier`: Glorot and Bengio 2010, uniform; `he`:
@@ -24,7 +24,7 @@ def initialise(module: nn.Module, name: str) -> None:
         "zeros": nn.init.zeros_,
     }
     if name not in rules:
-        raise ValueError(f"unknown initialiser {name!r}: fan_in, {', '.join(rules)}")
+        raise ValueError(f"unknown initializer {name!r}: fan_in, {', '.join(rules)}")
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             rules[name](layer.weight)

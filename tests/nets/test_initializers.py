@@ -1,4 +1,4 @@
-"""Initialisers do what their names say."""
+"""Initializers do what their names say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distdqn.nets.initialise import initialise
+from distdqn.nets.initialize import initialize
 from distdqn.nets.torso import SpectralConv2d
 
 FAN_IN, FAN_OUT = 300, 200
@@ -17,7 +17,7 @@ FAN_IN, FAN_OUT = 300, 200
 def linear(name: str) -> nn.Linear:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(FAN_IN, FAN_OUT))
-    initialise(module, name)
+    initialize(module, name)
     layer = module[0]
     assert isinstance(layer, nn.Linear)
     return layer
@@ -64,7 +64,7 @@ def test_biases_start_at_zero_and_convolutions_are_reached(name: str) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2, bias=False)))
     before = [p.detach().clone() for p in network.parameters() if p.ndim > 1]
-    initialise(network, name)
+    initialize(network, name)
     after = [p.detach() for p in network.parameters() if p.ndim > 1]
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(p.any() for p in network.parameters() if p.ndim == 1)
@@ -74,13 +74,9 @@ SHAPE, FAN = (24, 8, 3, 3), 8 * 3 * 3
 
 
 def starts_as(name: str, weight: Tensor) -> bool:
-    """Whether `weight` of `SHAPE` is what the initialiser `name` draws, up to what few draws can tell."""
+    """Whether `weight` of `SHAPE` is what the initializer `name` draws, up to what few draws can tell."""
     matrix = weight.flatten(1)
-    expected = {
-        "fan_in": math.sqrt(1 / (3 * FAN)),
-        "xavier": math.sqrt(2 / (FAN + 24 * 9)),
-        "he": math.sqrt(2 / FAN),
-    }
+    expected = {"fan_in": math.sqrt(1 / (3 * FAN)), "xavier": math.sqrt(2 / (FAN + 24 * 9)), "he": math.sqrt(2 / FAN)}
     if name == "zeros":
         return not weight.any()
     if name == "orthogonal":
@@ -89,10 +85,10 @@ def starts_as(name: str, weight: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("name", ["fan_in", "xavier", "he", "orthogonal", "zeros"])
-def test_layers_with_spectral_normalisation_are_reached(name: str) -> None:
+def test_layers_with_spectral_normalization_are_reached(name: str) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(SpectralConv2d(8, 24, 3))
-    initialise(network, name)
+    initialize(network, name)
     layer = network[0]
     assert isinstance(layer, SpectralConv2d)
     assert starts_as(name, layer.weight.detach())
@@ -107,5 +103,5 @@ def test_layers_with_spectral_normalisation_are_reached(name: str) -> None:
 
 def test_unknown_name() -> None:
     for name in ("lecun", "torch"):
-        with pytest.raises(ValueError, match=f"unknown initialiser '{name}': fan_in, xavier"):
-            initialise(nn.Linear(1, 1), name)
+        with pytest.raises(ValueError, match=f"unknown initializer '{name}': fan_in, xavier"):
+            initialize(nn.Linear(1, 1), name)

@@ -1,4 +1,4 @@
-"""Optimisers and step-size schedules by name."""
+"""Optimizers and step-size schedules by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distdqn.config import LearnerConfig
 
 
-class CentredRMSProp(torch.optim.Optimizer):
+class CenteredRMSProp(torch.optim.Optimizer):
     """RMSProp as in DQN 2015: p -= lr g / sqrt(E[g^2] - E[g]^2 + eps), eps inside the root
     (Graves 2013, equations 38 to 45, without momentum; the code of Mnih et al. 2015).
 
@@ -48,23 +48,23 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
 
 
-def make_optimiser(config: LearnerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that `learner.optimiser` names. AdamW's decay leaves biases and normalisation alone."""
+def make_optimizer(config: LearnerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `learner.optimizer` names. AdamW's decay leaves biases and normalization alone."""
     params = list(params)
-    if config.optimiser == "adam":
+    if config.optimizer == "adam":
         return torch.optim.Adam(params, lr=config.step_size, eps=config.adam_epsilon, fused=True)
-    if config.optimiser == "adamw":
+    if config.optimizer == "adamw":
         groups = [
             {"params": [p for p in params if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=config.step_size, eps=config.adam_epsilon, fused=True)
-    if config.optimiser == "rmsprop" and not config.rmsprop_centred:
+    if config.optimizer == "rmsprop" and not config.rmsprop_centered:
         return torch.optim.RMSprop(
             params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon, momentum=config.momentum
         )
-    if config.optimiser == "rmsprop":
-        return CentredRMSProp(params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon)
+    if config.optimizer == "rmsprop":
+        return CenteredRMSProp(params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon)
     return torch.optim.SGD(params, lr=config.step_size, momentum=config.momentum)
 
 
@@ -83,37 +83,38 @@ def step_size(config: LearnerConfig, updates: int, progress: float) -> float:
     return config.step_size
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimiser's moments as arrays, by parameter number and name; settings come from the config."""
-    state = optimiser.state_dict()["state"]
-    return {str(i): {k: v.detach().cpu().numpy().copy() for k, v in s.items() if v is not None}
-            for i, s in state.items()}  # fmt: skip
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's moments as arrays, by parameter number and name; settings come from the config."""
+    state = optimizer.state_dict()["state"]
+    return {
+        str(i): {k: v.detach().cpu().numpy().copy() for k, v in s.items() if v is not None} for i, s in state.items()
+    }
 
 
-def _moments(optimiser: torch.optim.Optimizer) -> set[str]:
-    """What the optimiser remembers of each parameter."""
-    if isinstance(optimiser, (torch.optim.Adam, torch.optim.AdamW)):
+def _moments(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What the optimizer remembers of each parameter."""
+    if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
         return {"step", "exp_avg", "exp_avg_sq"}
-    if isinstance(optimiser, torch.optim.RMSprop):
-        return {"step", "square_avg"} | ({"momentum_buffer"} if optimiser.defaults["momentum"] else set())
-    if isinstance(optimiser, CentredRMSProp):
+    if isinstance(optimizer, torch.optim.RMSprop):
+        return {"step", "square_avg"} | ({"momentum_buffer"} if optimizer.defaults["momentum"] else set())
+    if isinstance(optimizer, CenteredRMSProp):
         return {"mean", "square"}
-    return {"momentum_buffer"} if optimiser.defaults["momentum"] else set()
+    return {"momentum_buffer"} if optimizer.defaults["momentum"] else set()
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what `optimiser_state` of the same optimiser over the same network gave.
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Takes over what `optimizer_state` of the same optimizer over the same network gave.
 
     Raises:
-        ValueError: moments of another network or optimiser.
+        ValueError: moments of another network or optimizer.
     """
-    own = optimiser.state_dict()
-    shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
+    own = optimizer.state_dict()
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     for i, moments in state.items():
-        if moments.keys() != _moments(optimiser):
-            raise ValueError("this optimiser state belongs to another optimiser: learner.optimiser differs")
+        if moments.keys() != _moments(optimizer):
+            raise ValueError("this optimizer state belongs to another optimizer: learner.optimizer differs")
         wrong = int(i) >= len(shapes) or any(v.ndim and v.shape != shapes[int(i)] for v in moments.values())
         if wrong:
-            raise ValueError("this optimiser state belongs to another network")
+            raise ValueError("this optimizer state belongs to another network")
     own["state"] = {int(i): {k: torch.from_numpy(v.copy()) for k, v in s.items()} for i, s in state.items()}
-    optimiser.load_state_dict(own)
+    optimizer.load_state_dict(own)
