@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from distdqn.compose import experiments
+    from distdqn.config.compose import experiments
 
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
@@ -137,7 +137,7 @@ def _positive(text: str) -> int:
 
 
 def _train(known: argparse.Namespace, overrides: list[str]) -> int:
-    from distdqn.compose import compose
+    from distdqn.config.compose import compose
     from distdqn.envs.registry import check_env
     from distdqn.runtime.preflight import check
 
@@ -167,9 +167,9 @@ def _absolute(config: RunConfig) -> RunConfig:
 def _print_keys(config: RunConfig) -> None:
     import yaml
 
-    from distdqn.runtime.settings import to_plain
+    from distdqn.config import to_mapping
 
-    print(yaml.safe_dump(to_plain(config), sort_keys=False), end="")
+    print(yaml.safe_dump(to_mapping(config), sort_keys=False), end="")
 
 
 def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
@@ -179,9 +179,9 @@ def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.config.stored import load_config
     from distdqn.envs.registry import check_env
     from distdqn.runtime.preflight import check, check_resume
-    from distdqn.runtime.settings import load_config
 
     config = load_config(known.folder, rest)
     spec = check_env(config.env)
@@ -196,7 +196,7 @@ def _resume(known: argparse.Namespace, rest: list[str]) -> int:
 def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
     """The run's config, the chosen checkpoint's weights and its name."""
     from distdqn import checkpoint
-    from distdqn.runtime.settings import load_config
+    from distdqn.config.stored import load_config
     from distdqn.types import Weights
 
     config = load_config(known.folder)

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distdqn.compose import compose
 from distdqn.config import ConfigError, RunConfig
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.runtime.preflight import DISK_NEEDED, bytes_per_transition, check

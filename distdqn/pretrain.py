@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from distdqn.act.segmenter import Segmenter
-from distdqn.agent_config import CONVOLUTIONAL
-from distdqn.compose import compose
 from distdqn.config import ConfigError, RunConfig
+from distdqn.config.agent import CONVOLUTIONAL
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
 from distdqn.learn.learner import pick_device

@@ -15,13 +15,13 @@ import yaml
 from distdqn import checkpoint
 from distdqn.bench.main import Options
 from distdqn.cli import main
-from distdqn.compose import compose, experiments
+from distdqn.config import to_mapping
+from distdqn.config.compose import compose, experiments
 from distdqn.envs.registry import check_env
 from distdqn.learn.learner import Learner
 from distdqn.machine import Machine
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.preflight import GIB
-from distdqn.runtime.settings import to_plain
 
 Door = Callable[..., str]
 
@@ -131,7 +131,7 @@ def run(tmp_path: Path) -> Path:
     path = tmp_path / "run"
     config = compose(["experiment=cartpole", "learner.device=cpu", f"run_dir={path}"])
     learner = Learner(config.agent, config.learner, check_env(config.env), seed=0)
-    with RunFolder.create(path, yaml.safe_dump(to_plain(config))) as folder:
+    with RunFolder.create(path, yaml.safe_dump(to_mapping(config))) as folder:
         checkpoint.save(folder.checkpoints, "step-000000000000", {"learner": learner.state()})
     return path
 
@@ -237,7 +237,7 @@ def test_help_of_bench_names_its_own_keys(capsys: pytest.CaptureFixture[str]) ->
 
 def test_keys_are_a_config_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--keys", "experiment=catch", "run_dir=here"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == to_plain(compose(["experiment=catch", "run_dir=here"]))
+    assert yaml.safe_load(capsys.readouterr().out) == to_mapping(compose(["experiment=catch", "run_dir=here"]))
 
 
 def test_what_is_right_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

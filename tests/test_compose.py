@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distdqn.compose import compose, conf_dir, experiments
-from distdqn.config import ConfigError, RunConfig, from_mapping
+from distdqn.config import ConfigError, RunConfig, from_mapping, to_mapping
+from distdqn.config.compose import compose, conf_dir, experiments
+from distdqn.config.stored import load_config
 from distdqn.envs.registry import check_env
 from distdqn.machine import Machine
 from distdqn.runtime.preflight import GIB, check
-from distdqn.runtime.settings import load_config, to_plain
 
 NAMES = sorted(experiments())
 LARGE = Machine(64, 8, 1024 * GIB, 1024 * GIB, 1024 * GIB)
@@ -20,7 +20,7 @@ LARGE = Machine(64, 8, 1024 * GIB, 1024 * GIB, 1024 * GIB)
 
 @pytest.fixture(params=[0, 1], ids=["cpu", "gpu"])
 def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("distdqn.compose.cuda_devices", lambda: request.param)
+    monkeypatch.setattr("distdqn.config.compose.cuda_devices", lambda: request.param)
     return int(request.param)
 
 
@@ -28,7 +28,7 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 def composed(name: str, gpus: int) -> RunConfig:
     """The experiment on a machine with so many GPUs; Hydra takes half a second for each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distdqn.compose.cuda_devices", lambda: gpus)
+        patch.setattr("distdqn.config.compose.cuda_devices", lambda: gpus)
         return compose([f"experiment={name}"])
 
 
@@ -55,7 +55,7 @@ def test_every_experiment_composes_and_fits_its_environment(name: str, gpus: int
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_read_back_as_it_was(name: str, gpus: int, tmp_path: Path) -> None:
     config = replace(composed(name, gpus), run_dir=str(tmp_path))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
     assert load_config(tmp_path) == config
     assert from_mapping(RunConfig, yaml.safe_load((tmp_path / "config.yaml").read_text())) == config
 
@@ -86,7 +86,7 @@ def test_pong_is_the_default() -> None:
 def test_pong_takes_the_form_of_its_device(
     device: str, gpus_here: int, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distdqn.compose.cuda_devices", lambda: gpus_here)
+    monkeypatch.setattr("distdqn.config.compose.cuda_devices", lambda: gpus_here)
     config = compose([f"learner.device={device}"])
     assert config.learner.device == device and config.note
     if form == "gpu":

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from distdqn.cli import main
-from distdqn.compose import compose
 from distdqn.config import ConfigError
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.learn.auxiliary import Autoencoder
 from distdqn.learn.learner import Learner

@@ -14,8 +14,8 @@ from rich.console import Console
 from distdqn.bench import table
 from distdqn.bench.limits import Costs, Shape, cpu_of_a_step, limit, undisturbed
 from distdqn.bench.measure import Cost
-from distdqn.compose import compose
 from distdqn.config import ConfigError, RunConfig
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.machine import inspect
 from distdqn.runtime.preflight import check

@@ -24,8 +24,8 @@ import torch
 
 from distdqn.bench.measure import cpu_of, family
 from distdqn.bench.whole import System
-from distdqn.compose import compose
 from distdqn.config import ConfigError, RunConfig
+from distdqn.config.compose import compose
 from distdqn.learn.learner import pick_device
 from distdqn.machine import inspect
 from distdqn.runtime.engine import Engine

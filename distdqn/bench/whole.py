@@ -14,7 +14,7 @@ import psutil
 import yaml
 
 from distdqn.bench.measure import arrival_rate, cpu_of, family, machine_cpu, slope
-from distdqn.config import BudgetConfig, RunConfig
+from distdqn.config import BudgetConfig, RunConfig, to_mapping
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine
@@ -22,7 +22,6 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.run import learner_gpus
-from distdqn.runtime.settings import to_plain
 from distdqn.types import EnvSpec, RolloutStats, UpdateStats
 
 LOOK_EVERY = 0.5
@@ -106,7 +105,7 @@ class System:
         config = self.config = _quiet(config, folder)
         self.events: list[str] = []
         self._stack = ExitStack()
-        owned = RunFolder.create(folder, yaml.safe_dump(to_plain(config), sort_keys=False))
+        owned = RunFolder.create(folder, yaml.safe_dump(to_mapping(config), sort_keys=False))
         self._stack.callback(owned.close)
         keeper = Keeper(owned, config, spec, dict, self.events.append)
         roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))

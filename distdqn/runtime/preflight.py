@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from distdqn import checkpoint
-from distdqn.agent_config import CONVOLUTIONAL
 from distdqn.config import ConfigError, RunConfig
+from distdqn.config.agent import CONVOLUTIONAL
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.types import EnvSpec
 

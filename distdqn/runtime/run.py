@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from distdqn import checkpoint
-from distdqn.config import ConfigError, RunConfig
+from distdqn.config import ConfigError, RunConfig, to_mapping
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder
@@ -23,7 +23,6 @@ from distdqn.runtime.engine import Engine
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.settings import to_plain
 from distdqn.runtime.system import RunFailed
 from distdqn.types import EnvSpec, State
 
@@ -59,7 +58,7 @@ def train(config: RunConfig, spec: EnvSpec) -> int:
         ConfigError: the cluster cannot be joined or is too small; then no folder is made.
     """
     joined = _join(config, spec)
-    folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_plain(config), sort_keys=False))
+    folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config), sort_keys=False))
     with folder:
         return _run(config, spec, folder, None, joined)
 
@@ -79,7 +78,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
         for line in damaged:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}")
-        folder.rewrite_config(yaml.safe_dump(to_plain(config), sort_keys=False))
+        folder.rewrite_config(yaml.safe_dump(to_mapping(config), sort_keys=False))
         return _run(config, spec, folder, state, joined)
 
 

@@ -10,8 +10,8 @@ from distdqn.bench import agents
 from distdqn.bench.main import bench, split
 from distdqn.bench.measure import Work
 from distdqn.cli import main
-from distdqn.compose import compose, experiments
 from distdqn.config import ConfigError
+from distdqn.config.compose import compose, experiments
 from distdqn.envs.registry import check_env
 
 TINY = ["env.frame_size=42", "actors.envs_per_actor=2", "learner.compile=off", "learner.threads=1", "learner.bf16=off"]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from distdqn.bench.whole import FILL, System, Window
-from distdqn.compose import compose
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.runtime.local import LocalEngine
 

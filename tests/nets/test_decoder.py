@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distdqn.agent_config import CONVOLUTIONAL
 from distdqn.config import NetworkConfig
 from distdqn.nets.decoder import Decoder
-from distdqn.nets.torso import make_torso
+from distdqn.nets.torso import CONVOLUTIONAL, make_torso
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)

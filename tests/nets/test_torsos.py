@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distdqn.agent_config import CONVOLUTIONAL
 from distdqn.config import NetworkConfig
-from distdqn.nets.torso import Convolutions, SpectralConv2d, Torso, make_torso
+from distdqn.nets.torso import CONVOLUTIONAL, Convolutions, SpectralConv2d, Torso, make_torso
 
 NORMALISATIONS = ["none", "batch", "layer", "spectral"]
 SIZES = [(10, 5), (20, 20), (36, 36), (42, 42), (84, 84), (210, 160), (7, 100), (1, 1)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distdqn import checkpoint
-from distdqn.compose import compose
+from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator

@@ -6,16 +6,40 @@ Nothing here imports more than the standard library, so that a bad key costs no 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, TypeVar
+
+from distdqn.config.renamed import RENAMED
 
 
 class ConfigError(ValueError):
     """A setting that cannot be; the message is one line that names the key and what it may be."""
+
+
+class Import(str):
+    """The name of somebody else's class, `package.module:Class`, where a built-in name can stand as well."""
+
+    PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+    def load(self, key: str) -> Any:
+        """The class, for the setting `key`.
+
+        Raises:
+            ConfigError: it cannot be imported; the line names the key.
+        """
+        module, _, name = self.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"{key}={self}: cannot be imported ({why})") from error
 
 
 def number(default: Any, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
@@ -23,36 +47,48 @@ def number(default: Any, low: float | None = None, high: float | None = None, ab
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-def choice(default: Any, *allowed: Any) -> Any:
-    """A field that holds one of `allowed`."""
-    return field(default=default, metadata={"allowed": allowed})
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _describe(kind: Any, meta: Mapping[str, Any]) -> str:
-    if allowed := meta.get("allowed"):
-        return "one of " + ", ".join("null" if a is None else str(a) for a in allowed)
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    optional = type(None) in typing.get_args(kind)
-    base = next((a for a in typing.get_args(kind) if a is not type(None)), kind) if optional else kind
-    text = names.get(base, "a list of whole numbers" if typing.get_origin(base) is tuple else "a mapping")
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types that a union is made of, or the type itself."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def describe(kind: Any, meta: Mapping[str, Any]) -> str:
+    """What a field of the type `kind` may be, in words."""
+    texts = []
+    for base in _alternatives(kind):
+        if typing.get_origin(base) is typing.Literal:
+            texts.append("one of " + ", ".join(map(str, typing.get_args(base))))
+        elif base is Import:
+            texts.append("package.module:Class")
+        elif base is type(None):
+            texts.append("null")
+        else:
+            texts.append(
+                _NAMES.get(base, "a list of whole numbers" if typing.get_origin(base) is tuple else "a mapping")
+            )
     low, high, above = meta.get("low"), meta.get("high"), meta.get("above")
     if low is not None and high is not None:
-        text += f" from {low} to {high}"
+        texts[0] += f" from {low} to {high}"
     elif low is not None:
-        text += f" of at least {low}"
+        texts[0] += f" of at least {low}"
     elif high is not None:
-        text += f" of at most {high}"
+        texts[0] += f" of at most {high}"
     elif above is not None:
-        text += f" above {above}"
-    return text + (" or null" if optional else "")
+        texts[0] += f" above {above}"
+    return " or ".join(texts)
 
 
 def _fits(value: Any, kind: Any) -> bool:
     origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, k) for k in typing.get_args(kind))
+    if origin is typing.Literal:
+        return value in typing.get_args(kind) and not isinstance(value, bool)
     if kind is type(None):
         return value is None
+    if kind is Import:
+        return isinstance(value, str) and bool(Import.PATTERN.fullmatch(value))
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:
@@ -64,6 +100,12 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+@cache
+def kinds_of(cls: type) -> dict[str, Any]:
+    """The types of a section's fields, by name."""
+    return typing.get_type_hints(cls)
+
+
 @dataclass(frozen=True)
 class Section:
     """Checks each field's type and range by its annotation and metadata; `key` is the section's name."""
@@ -71,18 +113,20 @@ class Section:
     key: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        kinds = typing.get_type_hints(type(self))
         for f in fields(self):
-            value, kind, meta = getattr(self, f.name), kinds[f.name], f.metadata
-            ok = _fits(value, kind)
-            if ok and value is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value, kind, meta = getattr(self, f.name), kinds_of(type(self))[f.name], f.metadata
+            fitting = [k for k in _alternatives(kind) if _fits(value, k)]
+            ok = bool(fitting)
+            if ok and isinstance(value, (int, float)) and not isinstance(value, bool):
                 low, high, above = meta.get("low"), meta.get("high"), meta.get("above")
                 ok = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
                 ok = ok and (above is None or value > above)
-            if not ok or ("allowed" in meta and value not in meta["allowed"]):
-                self.refuse(f.name, _describe(kind, meta))
-            if typing.get_origin(kind) is tuple:
+            if not ok:
+                self.refuse(f.name, describe(kind, meta))
+            if isinstance(value, list):
                 object.__setattr__(self, f.name, tuple(value))
+            elif fitting == [Import]:
+                object.__setattr__(self, f.name, Import(value))
         self.check()
 
     def check(self) -> None:
@@ -100,15 +144,17 @@ C = TypeVar("C", bound=Section)
 
 def from_mapping(cls: type[C], values: Mapping[str, Any], key: str = "") -> C:
     """Builds `cls` from nested plain values; an unknown key raises `ConfigError` with the allowed names."""
-    kinds = typing.get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}
+    kinds, known = kinds_of(cls), {f.name: f for f in fields(cls)}
     built: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{key}.{name}".lstrip(".")
+        kind = kinds.get(name)
+        nested = isinstance(kind, type) and issubclass(kind, Section)
+        if path in RENAMED and not (nested and isinstance(value, Mapping)):
+            raise ConfigError(f"{path}: is now {RENAMED[path]}")
         if name not in known:
             raise ConfigError(f"{path}: unknown key, allowed here: {', '.join(sorted(known))}")
-        kind = kinds[name]
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if nested:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}={value}: must be a group of keys: {', '.join(f.name for f in fields(kind))}")
             value = from_mapping(kind, value, path)
@@ -120,6 +166,14 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], key: str = "") -> C:
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """The nested plain values of a config, as `from_mapping` takes them."""
-    values: dict[str, Any] = dataclasses.asdict(config)
+    """The nested plain values of a config, as `from_mapping`, YAML and W&B take them: dicts, lists and plain values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Import) else value
+
+    values: dict[str, Any] = plain(dataclasses.asdict(config))
     return values

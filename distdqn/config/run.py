@@ -7,22 +7,11 @@ is allowed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from distdqn.agent_config import AgentConfig, BonusConfig, ExplorationConfig, NetworkConfig, SequenceConfig
-from distdqn.section import ConfigError, Section, choice, from_mapping, number, to_mapping
-
-__all__ = [
-    "AgentConfig",
-    "BonusConfig",
-    "ConfigError",
-    "ExplorationConfig",
-    "NetworkConfig",
-    "RunConfig",
-    "SequenceConfig",
-    "from_mapping",
-    "to_mapping",
-]
+from distdqn.config.agent import AgentConfig
+from distdqn.config.learner import LearnerConfig
+from distdqn.config.section import ConfigError, Import, Section, number
 
 
 @dataclass(frozen=True)
@@ -46,13 +35,13 @@ class EnvConfig(Section):
     """Which environment, and how its observations are made."""
 
     key: ClassVar[str] = "env"
-    kind: str = choice("atari", "atari", "gym", "gridworld", "catch", "recall", "chain")
+    kind: Literal["atari", "gym", "gridworld", "catch", "recall", "chain"] | Import = "atari"
     game: str = "pong"
     """Atari: snake_case ROM id."""
     id: str = "CartPole-v1"
     """Gymnasium: environment id, also `module:id`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
-    """Gymnasium: passed to `gymnasium.make`."""
+    """Passed to `gymnasium.make`, or to a class of one's own."""
     frame_size: int | None = number(84, 10, 512)
     """Side of the square grey image that pixels are resized to; null keeps the environment's own size."""
     stack: int = number(4, 1, 32)
@@ -92,7 +81,7 @@ class ReplayConfig(Section):
     """Where experience is kept and how it is drawn."""
 
     key: ClassVar[str] = "replay"
-    kind: str = choice("prioritized", "prioritized", "uniform")
+    kind: Literal["prioritized", "uniform"] = "prioritized"
     shards: int = number(1, 1, 4096)
     capacity: int = number(1_000_000, 1)
     """Transitions, whole system."""
@@ -102,86 +91,6 @@ class ReplayConfig(Section):
     beta: float = number(0.4, 0, 1)
     beta_final: float = number(0.4, 0, 1)
     """beta moves in a straight line from `beta` to this over the budget."""
-
-
-@dataclass(frozen=True)
-class LearnerConfig(Section):
-    """How the Q-network is updated."""
-
-    key: ClassVar[str] = "learner"
-    device: str = "auto"
-    batch_size: int = number(512, 1, 1_000_000)
-    samples_per_insert: float = number(8.0, above=0)
-    """Windows sampled for each transition stored."""
-    updates_per_call: int = number(4, 1, 1000)
-    """Gradient steps that one call feeds."""
-    in_flight: int = number(2, 1, 16)
-    """Calls asked of the learner ahead of time."""
-    optimizer: str = choice("adam", "adam", "adamw", "rmsprop", "sgd")
-    step_size: float = number(1e-4, above=0)
-    schedule: str = choice("constant", "constant", "linear", "cosine", "inverse")
-    """Step size over the budget: constant, to zero in a line or a half cosine, or as 1/(1 + decay k)."""
-    schedule_decay: float = number(0.0, 0)
-    adam_epsilon: float = number(1.5e-4, above=0)
-    rmsprop_decay: float = number(0.95, 0, 1)
-    rmsprop_epsilon: float = number(0.01, above=0)
-    rmsprop_centered: bool = True
-    momentum: float = number(0.0, 0, 1)
-    """SGD, and RMSProp that is not centered."""
-    weight_decay: float = number(0.0, 0)
-    """AdamW: decoupled, of weights alone."""
-    l1: float = number(0.0, 0)
-    """Penalties l1 sum |w| + l2 sum w^2 of the weights; biases and normalization are left alone."""
-    l2: float = number(0.0, 0)
-    max_grad_norm: float | None = number(40.0, above=0)
-    max_grad_value: float | None = number(None, above=0)
-    """Each component of the gradient is clipped to this, before its norm is."""
-    augment: str = choice("none", "none", "shift", "intensity", "both")
-    """Random shifts and intensities of the images in an update (Yarats et al. 2021, DrQ)."""
-    augment_pixels: int = number(4, 1, 64)
-    augment_intensity: float = number(0.05, above=0)
-    online_views: int = number(1, 1, 16)
-    """Augmented views of each observation that the loss is averaged over (M), and of each bootstrap observation
-    that the target is averaged over (K)."""
-    target_views: int = number(1, 1, 16)
-    reset_period: int | None = number(None, 1)
-    """Gradient steps between resets: the torso is shrunk and perturbed, the rest starts anew (D'Oro et al. 2023;
-    Schwarzer et al. 2023, BBF); null never resets."""
-    reset_keep: float = number(0.5, 0, 1)
-    """Share of the torso's old weights that a reset keeps."""
-    target: str = choice("period", "period", "polyak")
-    target_period: int = number(2500, 1)
-    target_tau: float = number(0.005, above=0)
-    publish_period: int = number(8, 1)
-    """Gradient steps between two versions of the weights for the actors."""
-    threads: int = number(1, 1, 256)
-    """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
-    one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
-    compile: str = choice("auto", "auto", "on", "off")
-    """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
-    spectrally normalized layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
-    bf16: str = choice("off", "auto", "on", "off")
-    """bfloat16 autocast of the torso, faster and less exact. `auto`: for pixels, where the device computes in it."""
-    max_bad_updates: int = number(10, 1)
-    """Updates in a row whose loss is not finite before the run stops."""
-
-    def check(self) -> None:
-        if self.augment == "none" and (self.online_views, self.target_views) != (1, 1):
-            self.refuse("augment", "shift, intensity or both where online_views or target_views is not 1")
-        if self.weight_decay and self.optimizer != "adamw":
-            raise ConfigError(
-                f"learner.weight_decay={self.weight_decay}: is for learner.optimizer=adamw, not "
-                f"{self.optimizer}; learner.l2 is for any"
-            )
-        without = self.optimizer in ("adam", "adamw") or (self.optimizer == "rmsprop" and self.rmsprop_centered)
-        if self.momentum and without:
-            raise ConfigError(
-                f"learner.momentum={self.momentum}: is for learner.optimizer=sgd, or rmsprop with "
-                f"learner.rmsprop_centered=false, not {self.optimizer}"
-            )
-        head, _, index = self.device.partition(":")
-        if head not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
-            self.refuse("device", "one of auto, cpu, cuda, cuda:N")
 
 
 @dataclass(frozen=True)
@@ -203,7 +112,7 @@ class EngineConfig(Section):
     """Where the components run."""
 
     key: ClassVar[str] = "engine"
-    kind: str = choice("ray", "ray", "local")
+    kind: Literal["ray", "local"] = "ray"
     lockstep: bool = False
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
@@ -253,8 +162,8 @@ class RunConfig(Section):
     run_dir: str = "runs/run"
     log_every_seconds: float = number(5.0, above=0)
     tensorboard: bool = True
-    screen: str = choice("auto", "auto", "live", "lines", "off")
-    track: str | None = choice(None, None, "online", "offline", "disabled")
+    screen: Literal["auto", "live", "lines", "off"] = "auto"
+    track: Literal["online", "offline", "disabled"] | None = None
     """Weights & Biases mode; null means online where there is a login, else off."""
 
     def check(self) -> None:
@@ -289,10 +198,10 @@ class RunConfig(Section):
                 f"{key}: a window of {agent.window} steps must fit into a segment, at most "
                 f"actors.rollout_steps={segment}"
             )
-        if self.learner.augment != "none" and not agent.transitions:
+        if self.learner.augment.kind != "none" and not agent.transitions:
             raise ConfigError(
-                f"learner.augment={self.learner.augment}: is for single transitions, but agent.sequence.length="
-                f"{agent.sequence.length}, agent.network.memory={agent.network.memory} and agent.returns="
+                f"learner.augment.kind={self.learner.augment.kind}: is for single transitions, but agent.sequence.length="
+                f"{agent.sequence.length}, agent.network.memory.kind={agent.network.memory.kind} and agent.returns="
                 f"{agent.returns} need more"
             )
         if segment % agent.sequence.stride:

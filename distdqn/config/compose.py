@@ -15,7 +15,7 @@ from distdqn.machine import cuda_devices, inspect
 
 def conf_dir() -> Path:
     """The folder of YAML files: inside the package when installed, beside it in a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
@@ -42,7 +42,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    base = _plain(to_mapping(RunConfig()))
+    base = to_mapping(RunConfig())
     allowed = ", ".join(sorted({*base, "experiment"}))
     for text in overrides:
         key, equals, _ = text.lstrip("+~").partition("=")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from distdqn.config import ConfigError, RunConfig, from_mapping, to_mapping
+from distdqn.config import ConfigError, RunConfig, from_mapping
 
 
 def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -37,15 +36,3 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
         # as on the command line of `train`, on and off are words and not truth values
         level[name] = value if value in ("on", "off", "yes", "no") else yaml.safe_load(value)
     return replace(from_mapping(RunConfig, values), run_dir=str(Path(run_dir).absolute()))
-
-
-def to_plain(config: RunConfig) -> dict[str, Any]:
-    """The config as YAML and W&B take it: dicts, lists and plain values."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-    values: dict[str, Any] = plain(to_mapping(config))
-    return values
