@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=formatter,
         usage="distdqn pretrain [images=N] [updates=N] [out=FILE.safetensors] [KEY=VALUE ...]",
         description="Trains the torso of the config as an encoder; other keys as for train.\n"
-        "Use it with agent.network.pretrained=FILE.safetensors.",
+        "Use it with agent.network.torso.pretrained=FILE.safetensors.",
     )
     door.set_defaults(run=_pretrain)
     door = doors.add_parser(
@@ -158,9 +158,10 @@ def _absolute(config: RunConfig) -> RunConfig:
     """Ray's workers do not share this process's working directory."""
     from dataclasses import replace
 
-    agent, pretrained = config.agent, config.agent.network.pretrained
-    if pretrained:
-        agent = replace(agent, network=replace(agent.network, pretrained=str(Path(pretrained).absolute())))
+    agent, torso = config.agent, config.agent.network.torso
+    if torso.pretrained:
+        torso = replace(torso, pretrained=str(Path(torso.pretrained).absolute()))
+        agent = replace(agent, network=replace(agent.network, torso=torso))
     return replace(config, agent=agent, run_dir=str(Path(config.run_dir).absolute()))
 
 

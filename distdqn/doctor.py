@@ -246,7 +246,7 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
         ),
         Finding(
             "learner",
-            f"{c.agent.network.torso} on {'the GPU' if gpu else 'the CPU'}, "
+            f"{c.agent.network.torso.kind} on {'the GPU' if gpu else 'the CPU'}, "
             f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert",
         ),
         Finding("budget", ", ".join(f"{value:,} {unit}" for unit, value in budget.items() if value is not None)),

@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from distdqn.act.segmenter import Segmenter
-from distdqn.config import ConfigError, RunConfig
-from distdqn.config.agent import CONVOLUTIONAL
+from distdqn.config import AuxiliaryConfig, ConfigError, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
@@ -53,9 +52,9 @@ def pretrain(arguments: list[str]) -> int:
     config = compose(overrides)
     spec = check_env(config.env)
     torso = config.agent.network.torso
-    if not spec.pixels or torso not in CONVOLUTIONAL:
+    if not spec.pixels or torso.flat:
         raise ConfigError(
-            f"agent.network.torso={torso}: pretraining needs a convolutional torso and images, here are "
+            f"agent.network.torso.kind={torso.kind}: pretraining needs a convolutional torso and images, here are "
             f"{'images' if spec.pixels else 'vectors'}"
         )
     torch.set_num_threads(config.learner.threads)
@@ -64,14 +63,14 @@ def pretrain(arguments: list[str]) -> int:
     print(f"{options.images} images of {spec.name} by a random agent")
     network = QNetwork(config.agent.network, spec).to(pick_device(config.learner.device))
     network.centre(torch.from_numpy(images[:, -1]).to(next(network.parameters()).device))
-    autoencoder = Autoencoder(network, spec).to(next(network.parameters()).device)
+    autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec).to(next(network.parameters()).device)
     fit(network, autoencoder, images[SHOWN:], options.updates, config)
     out = Path(options.out).absolute()
     save_torso(network, out)
     picture = out.with_suffix(".png")
     error = draw(network, autoencoder, images[:SHOWN], picture)
     print(
-        f"{out}: train with agent.network.pretrained={options.out}\n"
+        f"{out}: train with agent.network.torso.pretrained={options.out}\n"
         f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]"
     )
     return 0

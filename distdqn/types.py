@@ -198,17 +198,15 @@ class ShardStats:
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """What one `Learner.update` did: means over its gradient steps. `skipped` counts updates whose loss was
-    not finite; `bad_batch` holds the provenance of the last of those, `aborted` is true after too many in a row."""
+    """What one `Learner.update` did. `metrics` are means over its gradient steps by name, recorded as `learner/NAME`:
+    loss, grad_norm, q_mean, td_abs, step_size, and what the agent's losses have of their own. `skipped` counts updates
+    whose loss was not finite; `bad_batch` holds the provenance of the last of those, `aborted` is true after too many
+    in a row."""
 
     version: int
     updates: int
     samples: int
-    loss: float
-    grad_norm: float
-    q_mean: float
-    td_abs: float
-    step_size: float
+    metrics: dict[str, float]
     weights_lag: float
     seconds: float
     skipped: int = 0

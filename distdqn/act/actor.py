@@ -7,11 +7,11 @@ import time
 import numpy as np
 import torch
 
-from distdqn.act.novelty import Novelty
+from distdqn.act.exploration import make_exploration
+from distdqn.act.intrinsic_reward import IntrinsicReward
 from distdqn.act.policy import Policy
 from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Segmenter, Steps
-from distdqn.algo import exploration
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.envs.registry import make_env
 from distdqn.types import RolloutStats, Segment, Weights
@@ -36,14 +36,13 @@ class Actor:
         self.spec = self.env.spec
         self.rng = np.random.default_rng([seed, index])
         places = np.arange(index * self.slots, (index + 1) * self.slots)
-        e = agent.exploration
-        self.ladder = exploration.ladder(actors.count * self.slots, e.epsilon, e.alpha)[places]
+        self.exploration = make_exploration(agent.exploration, places, actors.count * self.slots, self.rng)
         self.context = places % agent.contexts
         self.policy = Policy(agent, self.spec, self.slots, self.context, noise=seed)
         initial = self.policy.initial.numpy()
         self.segmenter = Segmenter(self.spec, self.slots, actors.rollout_steps, agent.window, initial)
-        self.initial = InitialPriorities(agent, actors.rollout_steps, self.context)
-        self.novelty = Novelty(agent.bonus, self.spec, self.slots, seed) if agent.bonus.kind == "ngu" else None
+        self.initial = InitialPriorities(agent, actors.rollout_steps, self.context, self.policy.network.head)
+        self.novelty = IntrinsicReward(agent.bonus, self.spec, self.slots, seed) if agent.bonus.kind == "ngu" else None
         self.frame = self.env.reset()
         self.age = np.zeros(self.slots, np.int32)
         self.dummy = np.zeros(self.slots, bool)
@@ -51,25 +50,6 @@ class Actor:
         self.game_length = np.zeros(self.slots, np.int64)
         self.first_step = -agent.window
         """Index in the slots' streams of the next segment's first step; negative before the streams began."""
-
-    def act(self, q: np.ndarray, env_steps: int) -> np.ndarray:
-        """Actions int64 `[N]` of `q` `[N, A]` after `env_steps` agent steps of the whole system."""
-        e = self.agent.exploration
-        if e.kind == "greedy":
-            return q.argmax(1)
-        if e.kind == "boltzmann":
-            temperature = exploration.annealed(env_steps, e.temperature, e.final_temperature, e.anneal_steps)
-            return exploration.boltzmann(q, temperature, self.rng)
-        return exploration.epsilon_greedy(q, self.epsilons(env_steps), self.rng)
-
-    def epsilons(self, env_steps: int) -> np.ndarray:
-        """epsilon of each slot `[N]` after `env_steps` agent steps of the whole system; 0 where none is used."""
-        e = self.agent.exploration
-        if e.kind == "ladder":
-            return self.ladder
-        if e.kind == "annealed":
-            return np.full(self.slots, exploration.annealed(env_steps, e.epsilon, e.final_epsilon, e.anneal_steps))
-        return np.zeros(self.slots)
 
     def rollout(self, weights: Weights, env_steps: int = 0) -> tuple[Segment, RolloutStats]:
         """T steps of every slot with `weights`: one segment a slot, and what happened.
@@ -80,15 +60,15 @@ class Actor:
         start = time.perf_counter()
         torch.set_num_threads(self.threads)  # other components in this process have their own number
         if self.novelty is not None and weights.version != self.policy.version:
-            self.novelty.load({n.removeprefix("novelty/"): a for n, a in weights.arrays.items() if "novelty/" in n})
+            self.novelty.load(weights.arrays)
         self.policy.load(weights)
-        epsilon = self.epsilons(env_steps)
+        epsilon = self.exploration.epsilons(env_steps)
         finished: list[tuple[float, int, int]] = []
         steps = 0
         while not self.segmenter.full:
             stacks = self.segmenter.observe(self.frame)
             q = self.policy.q_values(stacks, self.age)
-            action = self.act(q, env_steps)
+            action = self.exploration.actions(q, env_steps)
             self.segmenter.before(self.age, q, action, self.dummy, self.policy.before.numpy())
             steps += self.slots - int(self.dummy.sum())
             self._step(action, finished)

@@ -34,13 +34,13 @@ class Policy:
         self.initial = self.network.initial(torch.from_numpy(context))
         self.state = self.before = self.initial.clone()
         self.noise: torch.Generator | None = None
-        if noise is not None and agent.network.noisy:
+        if noise is not None and agent.network.head.noisy:
             self.noise = torch.Generator().manual_seed(noise)
 
     def load(self, weights: Weights) -> None:
         """Takes over `weights` unless they are already there."""
         if weights.version != self.version:
-            own = {name: value for name, value in weights.arrays.items() if not name.startswith("novelty/")}
+            own = {name: value for name, value in weights.arrays.items() if "/" not in name}
             self.network.load_arrays(own)
             self.version = weights.version
 

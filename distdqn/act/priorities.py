@@ -8,9 +8,9 @@ import torch
 from distdqn.act.segmenter import Steps
 from distdqn.algo.exploration import ngu_mixture
 from distdqn.algo.priority import sequence_priority
-from distdqn.algo.rescale import h, h_inverse
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import AgentConfig
+from distdqn.nets.head import Head
 
 
 class InitialPriorities:
@@ -19,10 +19,11 @@ class InitialPriorities:
     Args:
         rollout_steps: T.
         context: int64 `[N]`, the pair of bonus weight and discount of each slot.
+        head: knows the scale of its values.
     """
 
-    def __init__(self, agent: AgentConfig, rollout_steps: int, context: np.ndarray) -> None:
-        self.agent, self.rollout_steps = agent, rollout_steps
+    def __init__(self, agent: AgentConfig, rollout_steps: int, context: np.ndarray, head: Head) -> None:
+        self.agent, self.rollout_steps, self.head = agent, rollout_steps, head
         self.beta, self.discount = np.zeros(len(context)), np.full(len(context), agent.discount)
         bonus = agent.bonus
         if bonus.kind == "ngu":
@@ -66,10 +67,6 @@ class InitialPriorities:
         later = np.minimum(rows + target.steps.numpy(), len(steps.q) - 1)  # the very last one starts no window
         bootstrap = torch.from_numpy(steps.q[later, columns].max(-1))
         value = torch.from_numpy(steps.q[rows, columns, steps.action[:count]])
-        if agent.rescale:
-            e = agent.rescale_epsilon
-            goal = h(target.returns + target.discount * h_inverse(bootstrap, e), e)
-        else:
-            goal = target.returns + target.discount * bootstrap
+        goal = self.head.scaled(target.returns + target.discount * self.head.unscaled(bootstrap))
         error: np.ndarray = (goal - value).abs().numpy()
         return error

@@ -7,6 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from distdqn.config.section import ConfigError, Import, Section, number
 
+CONVOLUTIONAL = ("dqn_2015", "dqn_2013", "small", "impala", "lenet")
+"""Torsos that need images."""
+
 
 @dataclass(frozen=True)
 class TorsoConfig(Section):
@@ -72,6 +75,8 @@ class HeadConfig(Section):
     kind: Literal["scalar", "categorical", "quantile", "implicit_quantile"] | Import = "scalar"
     hidden: tuple[int, ...] = (512,)
     """Widths of the fully connected layers after the torso's own (dueling: of each stream)."""
+    bias: bool = True
+    """The linear layers have one; a table has none."""
     dropout: float = number(0.0, 0, 0.99)
     """After each hidden fully connected layer, in updates only."""
     dueling: bool = False
@@ -125,9 +130,13 @@ class NetworkConfig(Section):
     """The previous action (one-hot) and reward are inputs beside the torso's features."""
 
     def check(self) -> None:
-        if self.torso.kind == "tabular" and (self.head.kind != "scalar" or self.head.dueling or self.head.noisy):
+        head = self.head
+        if self.torso.kind == "tabular" and (
+            head.kind != "scalar" or head.dueling or head.noisy or head.hidden or head.bias
+        ):
             raise ConfigError(
-                "agent.network.torso.kind=tabular: a table has agent.network.head.kind=scalar, neither dueling nor noisy"
+                "agent.network.torso.kind=tabular: a table has agent.network.head.kind=scalar, hidden=[], bias=false, "
+                "neither dueling nor noisy"
             )
 
     @property

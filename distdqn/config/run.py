@@ -200,9 +200,9 @@ class RunConfig(Section):
             )
         if self.learner.augment.kind != "none" and not agent.transitions:
             raise ConfigError(
-                f"learner.augment.kind={self.learner.augment.kind}: is for single transitions, but agent.sequence.length="
-                f"{agent.sequence.length}, agent.network.memory.kind={agent.network.memory.kind} and agent.returns="
-                f"{agent.returns} need more"
+                f"learner.augment.kind={self.learner.augment.kind}: is for single transitions, but agent.returns="
+                f"{agent.returns}, agent.sequence.length={agent.sequence.length} and agent.network.memory.kind="
+                f"{agent.network.memory.kind} need more"
             )
         if segment % agent.sequence.stride:
             raise ConfigError(

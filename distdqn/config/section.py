@@ -101,7 +101,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 @cache
-def kinds_of(cls: type) -> dict[str, Any]:
+def kinds_of(cls: Any) -> dict[str, Any]:
     """The types of a section's fields, by name."""
     return typing.get_type_hints(cls)
 
@@ -139,6 +139,26 @@ class Section:
         raise ConfigError(f"{self.key}.{name}={shown}: must be {allowed}".lstrip("."))
 
 
+def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
+    """What `config.kind` names, made with `config` and `args`: a class among `known`, or somebody else's, which gets
+    `config.kwargs` as well.
+
+    Raises:
+        ConfigError: somebody else's class cannot be imported or made; the line names the key.
+    """
+    if not isinstance(config.kind, Import):
+        return known[config.kind](config, *args)
+    key = f"{config.key}.kind"
+    made = config.kind.load(key)
+    try:
+        return made(config, *args, **config.kwargs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{key}={config.kind}: cannot be made ({type(error).__name__}: {why})") from error
+
+
 C = TypeVar("C", bound=Section)
 
 
@@ -148,7 +168,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], key: str = "") -> C:
     built: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{key}.{name}".lstrip(".")
-        kind = kinds.get(name)
+        kind: Any = kinds.get(name)
         nested = isinstance(kind, type) and issubclass(kind, Section)
         if path in RENAMED and not (nested and isinstance(value, Mapping)):
             raise ConfigError(f"{path}: is now {RENAMED[path]}")

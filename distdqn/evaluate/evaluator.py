@@ -7,8 +7,8 @@ import time
 import numpy as np
 import torch
 
+from distdqn.act.exploration import Fixed
 from distdqn.act.policy import Policy
-from distdqn.algo.exploration import epsilon_greedy
 from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
 from distdqn.envs.registry import make_env, make_rendered_env
 from distdqn.types import Evaluation, Film, Recording, Weights
@@ -42,12 +42,11 @@ class Evaluator:
         policy.load(weights)
         history = _History(env.spec.stack, env.reset())
         game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
-        epsilon = np.full(slots, self.config.epsilon)
+        exploration = Fixed(self.config.epsilon, slots, rng)
         returns: list[list[float]] = [[] for _ in range(slots)]
         lengths: list[list[int]] = [[] for _ in range(slots)]
         while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
-            q_values = policy.q_values(history.stacks(), history.age)
-            action = epsilon_greedy(q_values, epsilon, rng)
+            action = exploration.actions(policy.q_values(history.stacks(), history.age), 0)
             step = env.step(action)
             policy.remember(action, step.reward)
             game_return += step.reward
@@ -73,12 +72,12 @@ class Evaluator:
         policy = Policy(self.agent, env.spec, 1)
         policy.load(weights)
         history = _History(env.spec.stack, env.reset())
-        epsilon = np.full(1, self.config.epsilon)
+        exploration = Fixed(self.config.epsilon, 1, rng)
         frames, values, actions, rewards = Film(), [], [], []
         for _ in range(max_steps):
             frames.append(env.render())
             values.append(policy.q_values(history.stacks(), history.age)[0].copy())
-            action = epsilon_greedy(values[-1][None], epsilon, rng)
+            action = exploration.actions(values[-1][None], 0)
             step = env.step(action)
             policy.remember(action, step.reward)
             actions.append(int(action[0]))

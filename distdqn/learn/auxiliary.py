@@ -1,20 +1,80 @@
-"""The autoencoder: a decoder behind the Q-network's own torso."""
+"""What is learned beside the Q-values: losses that shape the torso or the weights, and networks of their own."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distdqn.config import AuxiliaryConfig
+from distdqn.learn.minibatch import Minibatch
+from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.decoder import Decoder
-from distdqn.nets.qnetwork import QNetwork
-from distdqn.types import EnvSpec
+from distdqn.nets.qnetwork import QNetwork, stack_frames
+from distdqn.types import EnvSpec, State
 
 
-class Autoencoder(nn.Module):
-    """Draws an observation's planes again from the torso's last maps (Lange and Riedmiller 2010)."""
+class Auxiliary(nn.Module):
+    """Its parameters are updated by the learner's optimizer together with the network's, unless it updates them itself
+    (then they are none of `shared`). One of one's own is made as `MyAuxiliary(config, network, spec, **kwargs)`.
 
-    def __init__(self, network: QNetwork, spec: EnvSpec) -> None:
+    Loop of an update:
+        extra, metrics = auxiliary.loss(network, batch)     # weight times it is added to the loss of Q
+        metrics |= auxiliary.learn(batch)                   # after the optimizer's step
+    """
+
+    weight = 1.0
+    loads = "agent.auxiliary"
+    """The key that decides what the parameters are, for the error where they do not fit."""
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        """What the learner's optimizer is to update."""
+        return list(self.parameters())
+
+    def loss(self, network: QNetwork, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """A scalar to minimize beside the loss of Q, or None, and metrics by name, recorded as `learner/NAME`."""
+        return None, {}
+
+    def learn(self, batch: Minibatch) -> dict[str, Tensor]:
+        """A step of its own after that of the network; gives metrics by name."""
+        return {}
+
+    def published(self) -> dict[str, np.ndarray]:
+        """Arrays that the actors get along with the network's weights."""
+        return {}
+
+    def state(self) -> State:
+        """What a checkpoint holds: arrays and plain values."""
+        state: dict[str, Any] = module_arrays(self)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: the state belongs to another network.
+        """
+        load_module_arrays(self, state, self.loads)
+
+
+def observed(batch: Minibatch, step: int, stack: int, age: Tensor | None = None) -> Tensor:
+    """The observation before `step` of each window, as the network sees it: `[B, S, H, W]` or `[B, D]`; `age` `[B]`,
+    that of the episode there, where the batch does not hold it any more."""
+    if batch.frames.dim() == 3:
+        return batch.frames[:, step]
+    return stack_frames(batch.frames[:, step : step + stack], batch.age[:, step] if age is None else age, stack)
+
+
+class Autoencoder(Auxiliary):
+    """A decoder behind the Q-network's own torso: draws an observation's planes again from the torso's last maps
+    (Lange and Riedmiller 2010)."""
+
+    def __init__(self, config: AuxiliaryConfig, network: QNetwork, spec: EnvSpec) -> None:
         super().__init__()
+        self.weight, self.stack = config.weight, spec.stack
         self.decoder = Decoder(network.torso.map_shape, spec.observation_shape)
 
     def logits(self, network: QNetwork, observation: Tensor) -> Tensor:
@@ -22,10 +82,15 @@ class Autoencoder(nn.Module):
         maps: Tensor = self.decoder(network.torso(network.scaled(observation)))
         return maps
 
-    def forward(self, network: QNetwork, observation: Tensor) -> Tensor:
-        """Mean binary cross-entropy of the drawn pixels, a scalar; its gradient reaches the torso, too."""
-        return self.error(network.torso(network.scaled(observation)), observation)
-
     def error(self, features: Tensor, observation: Tensor) -> Tensor:
-        """As `forward`, from the torso's `features` `[B, F]` of `observation`."""
+        """Mean binary cross-entropy of the pixels of `observation` drawn from the torso's `features` `[B, F]`."""
         return F.binary_cross_entropy_with_logits(self.decoder(features), observation.float() / 255)
+
+    def loss(self, network: QNetwork, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Its gradient reaches the torso, too."""
+        seen = observed(batch, 0, self.stack)
+        error = self.error(network.torso(network.scaled(seen)), seen)
+        return error, {"reconstruction": error.detach()}
+
+
+AUXILIARIES = {"autoencoder": Autoencoder}

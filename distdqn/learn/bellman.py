@@ -1,36 +1,99 @@
-"""Targets and losses of one agent: which equation of `algo` its names stand for."""
+"""Targets and losses of one agent: its bootstrap, and the equations of its head."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from distdqn.algo import bootstrap, categorical, quantile, rescale, td
-from distdqn.config import AgentConfig
-from distdqn.nets.head import Values
+from distdqn.algo import bootstrap
+from distdqn.config import AgentConfig, BootstrapConfig
+from distdqn.config.section import build
+from distdqn.nets.head import Head, Values
+
+
+class Bootstrap:
+    """Which value the target takes from the bootstrap observation: a policy over the next action, a bonus for taking
+    it, and what it adds to the reward. One of one's own overrides what differs from `Max`.
+
+    Attributes:
+        needs_selector: it looks at the online network's values of the bootstrap observation.
+        needs_previous: it looks at the target network's values of the observation that was acted on.
+    """
+
+    needs_selector = False
+    needs_previous = False
+
+    def __init__(self, config: BootstrapConfig) -> None:
+        self.config = config
+
+    def policy(self, q: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Probabilities float32 `[P, A]` of the next action, and its bonus `[P, A]` or None.
+
+        Args:
+            q: float32 `[P, A]`, the target network's values, in units of return. selector: the online network's, where
+                `needs_selector`.
+        """
+        raise NotImplementedError
+
+    def reward(self, q_tm1: Tensor, action: Tensor) -> Tensor:
+        """What is added to the reward, float32 `[P]`, where `needs_previous`.
+
+        Args:
+            q_tm1: float32 `[P, A]`, the target network's values before the action. action: int64 `[P]`.
+        """
+        raise NotImplementedError
+
+
+class Max(Bootstrap):
+    """The largest value (Mnih et al. 2015, algorithm 1)."""
+
+    def policy(self, q: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return bootstrap.greedy_policy(q), None
+
+
+class Double(Bootstrap):
+    """The value of the action that the online network would take (van Hasselt et al. 2016, equation 4)."""
+
+    needs_selector = True
+
+    def policy(self, q: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return bootstrap.greedy_policy(q if selector is None else selector), None
+
+
+class Soft(Bootstrap):
+    """The mean value under softmax(q / temperature)."""
+
+    def policy(self, q: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return bootstrap.softmax_policy(q, self.config.temperature)[0], None
+
+
+class Munchausen(Bootstrap):
+    """The soft value with an entropy bonus, and the scaled log-policy in the reward (Vieillard et al. 2020)."""
+
+    needs_previous = True
+
+    def policy(self, q: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        policy, log_policy = bootstrap.softmax_policy(q, self.config.temperature)
+        return policy, bootstrap.entropy_bonus(log_policy, self.config.temperature)
+
+    def reward(self, q_tm1: Tensor, action: Tensor) -> Tensor:
+        c = self.config
+        return bootstrap.munchausen_reward(q_tm1, action, c.temperature, c.alpha, c.clip)
+
+
+BOOTSTRAPS = {"max": Max, "double": Double, "soft": Soft, "munchausen": Munchausen}
 
 
 class Bellman:
-    """The equations that `config` names, for P positions at once.
+    """The equations that `config` names, for P positions at once."""
 
-    Args:
-        support: float32 `[Z]`, the atoms of a categorical head.
-    """
-
-    def __init__(self, config: AgentConfig, support: Tensor | None) -> None:
-        self.config, self.support = config, support
-        self.head = config.network.head
-        self.element = {"huber": td.huber, "squared": td.squared}[config.loss]
+    def __init__(self, config: AgentConfig, head: Head) -> None:
+        self.head, self.huber = head, config.loss == "huber"
+        self.bootstrap: Bootstrap = build(config.bootstrap, BOOTSTRAPS)
 
     def reward(self, reward: Tensor, q_tm1: Tensor | None, action: Tensor) -> Tensor:
-        """`reward` `[P]`, with Munchausen's scaled log-policy where that is the bootstrap; `q_tm1` `[P, A]` are then
-        the target network's values before the action."""
-        if self.config.bootstrap != "munchausen":
-            return reward
-        assert q_tm1 is not None
-        c = self.config
-        return reward + bootstrap.munchausen_reward(
-            self.unscaled(q_tm1), action, c.temperature, c.munchausen_alpha, c.munchausen_clip
-        )
+        """`reward` `[P]`, with what the bootstrap adds to it; `q_tm1` `[P, A]` are then the target network's values
+        before the action, else None."""
+        return reward if q_tm1 is None else reward + self.bootstrap.reward(self.head.unscaled(q_tm1), action)
 
     def target(self, reward: Tensor, discount: Tensor, values_t: Values, selector: Tensor | None) -> Tensor:
         """What the value of the action taken should be: `[P]`, or of a distribution `[P, Z]`.
@@ -38,50 +101,11 @@ class Bellman:
         Args:
             reward, discount: float32 `[P]`, n-step returns and their discounts.
             values_t: the target network's, of the bootstrap observation.
-            selector: `[P, A]`, the online network's values there, for Double Q-learning.
+            selector: `[P, A]`, the online network's values there, where the bootstrap needs them.
         """
-        q = self.unscaled(values_t.q)
-        bonus = None
-        if self.config.bootstrap == "double":
-            assert selector is not None
-            policy = bootstrap.greedy_policy(selector)
-        elif self.config.bootstrap == "max":
-            policy = bootstrap.greedy_policy(q)
-        else:
-            policy, log_policy = bootstrap.softmax_policy(q, self.config.temperature)
-            if self.config.bootstrap == "munchausen":
-                bonus = bootstrap.entropy_bonus(log_policy, self.config.temperature)
-        if self.head == "categorical":
-            assert values_t.dist is not None and self.support is not None
-            return categorical.categorical_target(values_t.dist, policy, bonus, reward, discount, self.support)
-        if values_t.dist is not None:
-            return quantile.quantile_target(values_t.dist, policy, bonus, reward, discount)
-        return self.scaled(reward + discount * bootstrap.state_value(q, policy, bonus))
+        policy, bonus = self.bootstrap.policy(self.head.unscaled(values_t.q), selector)
+        return self.head.target(values_t, policy, bonus, reward, discount)
 
     def loss(self, values: Values, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss and the priority of each position, `[P]` both; no gradient flows into `target`.
-
-        Priorities: |TD error| of scalars (Schaul et al. 2016), the Kullback-Leibler divergence of categorical
-        distributions (Hessel et al. 2018), the quantile loss of quantiles (Clark et al. 2024).
-        """
-        target = target.detach()
-        if self.head == "categorical":
-            assert values.dist is not None
-            entropy, divergence = categorical.categorical_loss(values.dist, action, target)
-            return entropy, divergence.detach().clamp_min(0)
-        if values.dist is not None:
-            assert values.tau is not None
-            rows = action[:, None, None].expand(-1, 1, values.dist.shape[-1])
-            kappa = 1.0 if self.config.loss == "huber" else 0.0
-            loss = quantile.quantile_loss(values.dist.gather(1, rows).squeeze(1), values.tau, target, kappa)
-            return loss, loss.detach()
-        error = target - values.q.gather(1, action.unsqueeze(1)).squeeze(1)
-        return self.element(error), error.detach().abs()
-
-    def scaled(self, value: Tensor) -> Tensor:
-        """h(value) where values are rescaled."""
-        return rescale.h(value, self.config.rescale_epsilon) if self.config.rescale else value
-
-    def unscaled(self, value: Tensor) -> Tensor:
-        """The inverse of `scaled`."""
-        return rescale.h_inverse(value, self.config.rescale_epsilon) if self.config.rescale else value
+        """The loss and the priority of each position, `[P]` both; no gradient flows into `target`."""
+        return self.head.loss(values, action, target, self.huber)

@@ -1,4 +1,4 @@
-"""Optimizers and step-size schedules by name."""
+"""Optimizers and learning-rate schedules by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distdqn.config import LearnerConfig
+from distdqn.config import OptimizerConfig
 
 
 class CenteredRMSProp(torch.optim.Optimizer):
@@ -48,39 +48,51 @@ class CenteredRMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
 
 
-def make_optimizer(config: LearnerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `learner.optimizer` names. AdamW's decay leaves biases and normalization alone."""
-    params = list(params)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(params, lr=config.step_size, eps=config.adam_epsilon, fused=True)
-    if config.optimizer == "adamw":
+def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone."""
+    params, lr = list(params), config.learning_rate
+    epsilon = config.epsilon or (0.01 if config.kind == "rmsprop" else 1.5e-4)
+    if config.kind == "adam":
+        return torch.optim.Adam(params, lr=lr, eps=epsilon, fused=True)
+    if config.kind == "adamw":
         groups = [
             {"params": [p for p in params if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=config.step_size, eps=config.adam_epsilon, fused=True)
-    if config.optimizer == "rmsprop" and not config.rmsprop_centered:
-        return torch.optim.RMSprop(
-            params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon, momentum=config.momentum
-        )
-    if config.optimizer == "rmsprop":
-        return CenteredRMSProp(params, config.step_size, config.rmsprop_decay, config.rmsprop_epsilon)
-    return torch.optim.SGD(params, lr=config.step_size, momentum=config.momentum)
+        return torch.optim.AdamW(groups, lr=lr, eps=epsilon, fused=True)
+    if config.kind == "sgd":
+        return torch.optim.SGD(params, lr=lr, momentum=config.momentum)
+    if config.centered:
+        return CenteredRMSProp(params, lr, config.decay, epsilon)
+    return torch.optim.RMSprop(params, lr, config.decay, epsilon, momentum=config.momentum)
 
 
-def step_size(config: LearnerConfig, updates: int, progress: float) -> float:
-    """The step size after `updates` gradient steps and `progress` in [0, 1] of the budget.
+def learning_rate(config: OptimizerConfig, updates: int, progress: float) -> float:
+    """The learning rate after `updates` gradient steps and `progress` in [0, 1] of the budget.
 
-    `inverse` is step_size / (1 + schedule_decay k), the Robbins-Monro form.
+    `inverse` is learning_rate / (1 + schedule_decay k), the Robbins-Monro form.
     """
     progress = min(max(progress, 0.0), 1.0)
     if config.schedule == "linear":
-        return config.step_size * (1 - progress)
+        return config.learning_rate * (1 - progress)
     if config.schedule == "cosine":
-        return config.step_size * 0.5 * (1 + math.cos(math.pi * progress))
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
     if config.schedule == "inverse":
-        return config.step_size / (1 + config.schedule_decay * updates)
-    return config.step_size
+        return config.learning_rate / (1 + config.schedule_decay * updates)
+    return config.learning_rate
+
+
+def clip_gradients(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> Tensor:
+    """Clips the gradients by value, then by norm; gives the norm in between, a scalar."""
+    params = list(params)
+    if config.max_grad_value is not None:
+        torch.nn.utils.clip_grad_value_(params, config.max_grad_value, foreach=True)
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+    limit = config.max_grad_norm
+    if limit is not None and bool(norm > limit):  # within it, a pass over all gradients would multiply by 1
+        torch._foreach_mul_(grads, limit / (norm + 1e-6))
+    return norm
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     for i, moments in state.items():
         if moments.keys() != _moments(optimizer):
-            raise ValueError("this optimizer state belongs to another optimizer: learner.optimizer differs")
+            raise ValueError("this optimizer state belongs to another optimizer: learner.optimizer.kind differs")
         wrong = int(i) >= len(shapes) or any(v.ndim and v.shape != shapes[int(i)] for v in moments.values())
         if wrong:
             raise ValueError("this optimizer state belongs to another network")

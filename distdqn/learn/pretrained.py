@@ -31,11 +31,13 @@ def load_torso(network: QNetwork, path: str) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"agent.network.pretrained={path}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise ConfigError(
+            f"agent.network.torso.pretrained={path}: cannot be read ({str(error).splitlines()[0]})"
+        ) from None
     own = {n: v for n, v in network.state_dict().items() if n.startswith(PARTS)}
     if own.keys() != weights.keys() or any(own[n].shape != weights[n].shape for n in own):
         raise ConfigError(
-            f"agent.network.pretrained={path}: belongs to another agent.network.torso, its width or "
+            f"agent.network.torso.pretrained={path}: belongs to another agent.network.torso.kind, its width or "
             "normalization, or to other frames"
         )
     with torch.no_grad():

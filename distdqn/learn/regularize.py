@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
+
+from distdqn.config import OptimizerConfig
+from distdqn.learn.auxiliary import Auxiliary
+from distdqn.learn.minibatch import Minibatch
+from distdqn.nets.qnetwork import QNetwork
 
 
 def weights_of(module: nn.Module) -> list[nn.Parameter]:
@@ -14,19 +17,26 @@ def weights_of(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad and p.dim() > 1]
 
 
-def penalty(weights: Iterable[nn.Parameter], l1: float, l2: float) -> Tensor:
-    """l1 sum |w| + l2 sum w^2, a scalar."""
-    terms = [l1 * w.abs().sum() + l2 * w.square().sum() for w in weights]
-    return torch.stack(terms).sum()
+class Penalty(Auxiliary):
+    """l1 sum |w| + l2 sum w^2 of the network's weights."""
+
+    def __init__(self, config: OptimizerConfig) -> None:
+        super().__init__()
+        self.l1, self.l2 = config.l1, config.l2
+
+    def loss(self, network: nn.Module, batch: Minibatch | None) -> tuple[Tensor | None, dict[str, Tensor]]:
+        terms = [self.l1 * w.abs().sum() + self.l2 * w.square().sum() for w in weights_of(network)]
+        penalty = torch.stack(terms).sum()
+        return penalty, {"penalty": penalty.detach()}
 
 
 @torch.no_grad()
-def shrink_and_perturb(network: nn.Module, fresh: nn.Module, keep: float) -> None:
+def shrink_and_perturb(network: QNetwork, fresh: QNetwork, keep: float) -> None:
     """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind
     it anew (Schwarzer et al. 2023, section 3; Ash and Adams 2020).
 
     Args:
-        network: has a `torso`. fresh: the same network, newly initialized.
+        fresh: the same network, newly initialized.
     """
     new = fresh.state_dict()
     for name, value in network.state_dict().items():

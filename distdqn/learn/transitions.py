@@ -12,8 +12,8 @@ from distdqn.algo.returns import n_step
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.augment import views
 from distdqn.learn.bellman import Bellman
-from distdqn.learn.loss import Horizon, Loss, Lost, Rewards, draw_tau
 from distdqn.learn.minibatch import Minibatch
+from distdqn.learn.objective import Horizon, Objective, Outcome, Rewards
 from distdqn.nets.head import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
@@ -50,30 +50,30 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
 
 def make_transition_loss(
     config: AgentConfig, learner: LearnerConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool
-) -> Loss:
+) -> Objective:
     """The loss over single transitions, from the first observation of each window to the one n steps later.
 
     Args:
         compiled: runs the networks and the equation through `torch.compile`. Cutting the observations out of the
             raw frames stays outside: a copy of bytes, which a compiler turns into a slow loop over pixels.
     """
-    bellman = Bellman(config, getattr(online.head, "support", None))
+    bellman = Bellman(config, online.head)
     rewards = Rewards(config, next(online.parameters()).device)
-    m, k = learner.online_views, learner.target_views
-    net = config.network
+    augment, needs = learner.augment, bellman.bootstrap
+    m, k = augment.online_views, augment.target_views
 
-    def theirs(
+    def from_target(
         s_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, s_t: Tensor, tau_t: Tensor | None
     ) -> tuple[Tensor, Tensor, Values, Tensor | None]:
         with torch.no_grad():
             x_tm1, x_t = target.scaled(s_tm1), target.scaled(s_t)
             if target.bf16:  # as the first layer would have it: half the bytes to hand over
                 x_tm1, x_t = x_tm1.bfloat16(), x_t.bfloat16()
-            q_tm1 = target.values(x_tm1[: len(a_tm1)])[0].q if config.bootstrap == "munchausen" else None
+            q_tm1 = target.values(x_tm1[: len(a_tm1)])[0].q if needs.needs_previous else None
             r_t = bellman.reward(r_t, q_tm1, a_tm1)
-            return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if config.bootstrap == "double" else None
+            return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if needs.needs_selector else None
 
-    def ours(
+    def from_online(
         x_tm1: Tensor,
         a_tm1: Tensor,
         r_t: Tensor,
@@ -94,32 +94,24 @@ def make_transition_loss(
         return (normalize_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
 
     if compiled:
-        theirs, ours = torch.compile(theirs, dynamic=False), torch.compile(ours, dynamic=False)
+        from_target = torch.compile(from_target, dynamic=False)
+        from_online = torch.compile(from_online, dynamic=False)
 
     def prepare(batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Prepared:
         reward, discount = rewards(batch, horizon.discount)
         returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
         s_tm1, s_t = observations(batch, returns.steps, stack)
-        if learner.augment != "none":
-            s_tm1, s_t = views(learner, s_tm1, m, generator), views(learner, s_t, k, generator)
-        tau_t = draw_tau(config, net.target_quantiles, len(s_t), generator)
-        x_tm1, r_t, values_t, x_t = theirs(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
+        if augment.kind != "none":
+            s_tm1, s_t = views(augment, s_tm1, m, generator), views(augment, s_t, k, generator)
+        tau_t = target.head.fractions(len(s_t), generator, online=False)
+        x_tm1, r_t, values_t, x_t = from_target(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
         return Prepared(batch, x_tm1, r_t, returns.discount, values_t, x_t)
 
-    def learn(ready: Prepared, generator: torch.Generator) -> Lost:
-        tau_tm1 = draw_tau(config, net.online_quantiles, len(ready.x_tm1), generator)
-        batch = ready.batch
-        return Lost(
-            *ours(
-                ready.x_tm1,
-                batch.action[:, 0],
-                ready.r_t,
-                ready.discount_t,
-                ready.values_t,
-                ready.x_t,
-                batch.importance,
-                tau_tm1,
-            )
+    def learn(ready: Prepared, generator: torch.Generator) -> Outcome:
+        batch, x_tm1, r_t, discount_t, values_t, x_t = ready
+        tau_tm1 = online.head.fractions(len(x_tm1), generator, online=True)
+        return Outcome(
+            *from_online(x_tm1, batch.action[:, 0], r_t, discount_t, values_t, x_t, batch.importance, tau_tm1)
         )
 
-    return Loss(prepare, learn)
+    return Objective(prepare, learn)

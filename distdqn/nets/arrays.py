@@ -12,15 +12,15 @@ def module_arrays(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
 
 
-def load_module_arrays(module: nn.Module, arrays: dict[str, np.ndarray], what: str = "network") -> None:
+def load_module_arrays(module: nn.Module, arrays: dict[str, np.ndarray], key: str = "agent.network") -> None:
     """Takes over what `module_arrays` of the same module gave.
 
     Raises:
-        ValueError: other names or shapes, so another `what`.
+        ValueError: other names or shapes, so the settings under `key` were others.
     """
     own = module.state_dict()
     if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
-        raise ValueError(f"these weights belong to another {what}: agent.network or the environment differs")
+        raise ValueError(f"these weights belong to another network: {key} or the environment differs")
     with torch.no_grad():
         for name, value in own.items():
             # the arrays may be read-only views of shared memory, which from_numpy warns about

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distdqn.config import NetworkConfig
+from distdqn.config import MemoryConfig
+from distdqn.config.section import build
 from distdqn.nets.transformer import Block
 
 
@@ -45,7 +46,7 @@ class Memory(nn.Module):
 class NoMemory(Memory):
     """Remembers nothing: features pass through, the state is empty (`[B, 0]`, or None)."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, config: MemoryConfig, features: int) -> None:
         super().__init__()
         self.features, self.size = features, 0
 
@@ -60,16 +61,17 @@ class NoMemory(Memory):
 class Recurrent(Memory):
     """What recurrent cells share: the inputs of all steps are projected at once, then the cell runs over them.
 
-    Args:
-        gates: how many vectors of `units` numbers the cell computes from the input and from h.
+    Attributes:
+        gates: how many vectors of `config.size` numbers the cell computes from the input and from h.
         parts: how many of them make up the state.
     """
 
     gates, parts = 1, 1
     recurrent_bias = False
 
-    def __init__(self, features: int, units: int) -> None:
+    def __init__(self, config: MemoryConfig, features: int) -> None:
         super().__init__()
+        units = config.size
         self.features, self.size = units, self.parts * units
         self.input = nn.Linear(features, self.gates * units)
         self.recurrent = nn.Linear(units, self.gates * units, bias=self.recurrent_bias)
@@ -138,13 +140,11 @@ class Transformer(Memory):
 
     The state of a slot is what each of the blocks saw in the last `steps - 1` steps, oldest first, and how many
     of those are real: M = blocks * (steps - 1) * width + 1.
-
-    Args:
-        steps: how many steps each block attends to, the present one included.
     """
 
-    def __init__(self, features: int, width: int, steps: int, layers: int, heads: int) -> None:
+    def __init__(self, config: MemoryConfig, features: int) -> None:
         super().__init__()
+        width, steps, layers, heads = config.size, config.steps, config.layers, config.heads
         self.features, self.size = width, layers * (steps - 1) * width + 1
         self.past = steps - 1
         self.input = nn.Linear(features, width)
@@ -190,10 +190,10 @@ class Transformer(Memory):
         return distance.clamp(0, past), allowed, (real & same[:, -1])[:, t:]
 
 
-def make_memory(config: NetworkConfig, features: int) -> Memory:
+MEMORIES = {"none": NoMemory, "rnn": RNN, "gru": GRU, "lstm": LSTM, "transformer": Transformer}
+
+
+def make_memory(config: MemoryConfig, features: int) -> Memory:
     """The memory that `config` names, for inputs of D = `features` numbers."""
-    if config.memory == "none":
-        return NoMemory(features)
-    if config.memory == "transformer":
-        return Transformer(features, config.memory_size, config.memory_steps, config.memory_layers, config.memory_heads)
-    return {"rnn": RNN, "gru": GRU, "lstm": LSTM}[config.memory](features, config.memory_size)
+    memory: Memory = build(config, MEMORIES, features)
+    return memory

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from distdqn.config import NetworkConfig
 from distdqn.nets.arrays import load_module_arrays, module_arrays
-from distdqn.nets.head import Values, make_head
+from distdqn.nets.head import Values
+from distdqn.nets.heads import make_head
 from distdqn.nets.initialize import initialize
 from distdqn.nets.memory import make_memory
 from distdqn.nets.torso import make_torso
@@ -42,11 +43,11 @@ class QNetwork(nn.Module):
             self.register_buffer("mean_frame", torch.zeros(spec.frame_shape))
         self.actions, self.contexts = spec.num_actions, contexts
         self.previous, self.context = 2 * config.previous, int(contexts > 1)
-        self.torso = make_torso(config, spec.observation_shape)
+        self.torso = make_torso(config.torso, spec.observation_shape)
         inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
-        self.memory = make_memory(config, inputs)
-        self.head = make_head(config, self.memory.features, spec.num_actions)
-        initialize(self, config.initialize)
+        self.memory = make_memory(config.memory, inputs)
+        self.head = make_head(config.head, self.memory.features, spec.num_actions)
+        initialize(self, config.initializer)
 
     @property
     def state_size(self) -> int:

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distdqn.config import NetworkConfig
+from distdqn.config import TorsoConfig
+from distdqn.config.network import CONVOLUTIONAL
+from distdqn.config.section import build
 
 
 class Layer(NamedTuple):
@@ -48,7 +50,7 @@ class Torso(nn.Module):
 class Flat(Torso):
     """The observation as one vector, for a multilayer perceptron or a table: `[B, ...]` to `[B, features]`."""
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, config: TorsoConfig, shape: Sequence[int]) -> None:
         super().__init__()
         self.features = int(torch.Size(shape).numel())
 
@@ -154,10 +156,10 @@ class Residual(nn.Module):
         return maps + block
 
 
-def plain_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
+def plain_body(config: TorsoConfig, inputs: int) -> list[nn.Module]:
     """The layers of a `PLAIN` torso for `inputs` channels."""
     body: list[nn.Module] = []
-    for layer in PLAIN[config.torso]:
+    for layer in PLAIN[config.kind]:
         outputs = layer.channels * config.width
         body += [*convolution(config.normalize, inputs, outputs, layer.kernel, layer.stride), nn.ReLU()]
         if layer.pool > 1:
@@ -166,7 +168,7 @@ def plain_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
     return body
 
 
-def impala_body(config: NetworkConfig, inputs: int) -> list[nn.Module]:
+def impala_body(config: TorsoConfig, inputs: int) -> list[nn.Module]:
     """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for `inputs` channels.
 
     Spectral normalization is of the residual blocks alone (Clark et al. 2024).
@@ -193,17 +195,26 @@ def smallest_side(layers: Sequence[Layer]) -> int:
     return side
 
 
-def make_torso(config: NetworkConfig, shape: Sequence[int]) -> Torso:
+def plain(config: TorsoConfig, shape: Sequence[int]) -> Torso:
+    """A `PLAIN` torso for images `[S, H, W]`."""
+    return Convolutions(shape, plain_body(config, shape[0]), smallest_side(PLAIN[config.kind]), config.pool)
+
+
+def impala(config: TorsoConfig, shape: Sequence[int]) -> Torso:
+    """The residual torso for images `[S, H, W]`."""
+    return Convolutions(shape, impala_body(config, shape[0]), 1, config.pool)
+
+
+TORSOS = {"mlp": Flat, "tabular": Flat, "impala": impala, **dict.fromkeys(PLAIN, plain)}
+
+
+def make_torso(config: TorsoConfig, shape: Sequence[int]) -> Torso:
     """The torso that `config` describes, for observations of `shape` (without the batch dimension).
 
     Raises:
         ValueError: a convolutional torso for vectors.
     """
-    if config.torso in ("mlp", "tabular"):
-        return Flat(shape)
-    if len(shape) != 3:
-        raise ValueError(f"torso {config.torso} needs images, the observation has shape {tuple(shape)}: use mlp")
-    if config.torso == "impala":
-        return Convolutions(shape, impala_body(config, shape[0]), 1, config.pool)
-    least = smallest_side(PLAIN[config.torso])
-    return Convolutions(shape, plain_body(config, shape[0]), least, config.pool)
+    if config.kind in CONVOLUTIONAL and len(shape) != 3:
+        raise ValueError(f"torso {config.kind} needs images, the observation has shape {tuple(shape)}: use mlp")
+    torso: Torso = build(config, TORSOS, shape)
+    return torso

@@ -10,7 +10,7 @@ import numpy as np
 
 from distdqn import checkpoint
 from distdqn.config import ConfigError, RunConfig
-from distdqn.config.agent import CONVOLUTIONAL
+from distdqn.config.network import CONVOLUTIONAL
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.types import EnvSpec
 
@@ -29,16 +29,20 @@ def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
     while leaves < config.replay.capacity // config.replay.shards:
         leaves *= 2
     tree = 2 * leaves * 8 * config.replay.shards / config.replay.capacity
-    memory = 4 * state_size(config) / config.agent.sequence.stride
+    memory = 4 * state_size(config, spec) / config.agent.sequence.stride
     return (frames + per_step + steps) / steps + tree + memory
 
 
-def state_size(config: RunConfig) -> int:
-    """M, the numbers of a slot's recurrent state."""
-    n, contexts = config.agent.network, config.agent.contexts
-    tokens = n.memory_layers * (n.memory_steps - 1) * n.memory_size + 1
-    own = {"none": 0, "rnn": n.memory_size, "gru": n.memory_size, "lstm": 2 * n.memory_size, "transformer": tokens}
-    return own[n.memory] + 2 * n.previous + (contexts > 1)
+def state_size(config: RunConfig, spec: EnvSpec) -> int:
+    """M, the numbers of a slot's recurrent state: asked of the network itself, which takes no memory on this device."""
+    if not config.agent.network.recurrent and config.agent.contexts == 1:
+        return 0
+    import torch  # late, since it takes seconds
+
+    from distdqn.nets.qnetwork import QNetwork
+
+    with torch.device("meta"):
+        return QNetwork(config.agent.network, spec, config.agent.contexts).state_size
 
 
 def batch_bytes(config: RunConfig, spec: EnvSpec) -> int:
@@ -68,11 +72,7 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         ConfigError: one line that names the key and what would fit.
     """
     machine = machine or inspect()
-    if config.agent.network.torso in CONVOLUTIONAL and not spec.pixels:
-        raise ConfigError(
-            f"agent.network.torso={config.agent.network.torso}: needs images, but {spec.name} gives "
-            f"vectors of {spec.frame_shape[0]} numbers; use agent=mlp"
-        )
+    _check_observations(config, spec)
     if config.learner.device.startswith("cuda") and config.engine.address is None:
         index = int(config.learner.device.partition(":")[2] or 0)
         if index >= machine.gpus:
@@ -80,18 +80,6 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
                 f"learner.device={config.learner.device}: no such CUDA device here, there are "
                 f"{machine.gpus}; use cpu or auto"
             )
-    if config.agent.autoencoder and not spec.pixels:
-        raise ConfigError(f"agent.autoencoder={config.agent.autoencoder}: needs images, but {spec.name} gives vectors")
-    pretrained = config.agent.network.pretrained
-    if pretrained and not Path(pretrained).is_file():
-        raise ConfigError(f"agent.network.pretrained={pretrained}: no such file; `distdqn pretrain` writes one")
-    if config.learner.augment != "none" and not spec.pixels:
-        raise ConfigError(f"learner.augment={config.learner.augment}: needs images, but {spec.name} gives vectors")
-    if config.agent.network.torso == "tabular" and spec.pixels:
-        raise ConfigError(
-            f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
-            "use dqn_2015, dqn_2013 or mlp"
-        )
     if config.engine.address is None:
         each = bytes_per_transition(config, spec)
         need = each * config.replay.capacity
@@ -121,6 +109,31 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         )
 
 
+def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
+    """Refuses parts of the agent that cannot look at what the environment shows."""
+    agent, torso = config.agent, config.agent.network.torso
+    needs_images = {
+        "agent.network.torso.kind": torso.kind if torso.kind in CONVOLUTIONAL else None,
+        "agent.auxiliary.kind": agent.auxiliary.kind if agent.auxiliary.kind == "autoencoder" else None,
+        "learner.augment.kind": config.learner.augment.kind if config.learner.augment.kind != "none" else None,
+    }
+    for key, value in needs_images.items():
+        if value is not None and not spec.pixels:
+            raise ConfigError(
+                f"{key}={value}: needs images, but {spec.name} gives vectors of {spec.frame_shape[0]} numbers; "
+                "agent=mlp learns from those"
+            )
+    if torso.kind == "tabular" and spec.pixels:
+        raise ConfigError(
+            f"agent.network.torso.kind=tabular: needs one-hot vectors, but {spec.name} gives images; "
+            "use dqn_2015, dqn_2013 or mlp"
+        )
+    if torso.pretrained and not Path(torso.pretrained).is_file():
+        raise ConfigError(
+            f"agent.network.torso.pretrained={torso.pretrained}: no such file; `distdqn pretrain` writes one"
+        )
+
+
 def _probe(address: str) -> None:
     """Ray itself tries for minutes where nobody listens."""
     host, colon, port = address.rpartition(":")
@@ -147,7 +160,7 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
     if found is None:
         raise ConfigError(f"{checkpoints}: no checkpoint there can be read, so there is nothing to resume")
     path, state, _ = found
-    settings = replace(config.learner, device="cpu", compile="off", bf16="off", threads=1)
+    settings = replace(config.learner, device="cpu", compile="off", precision="float32", threads=1)
     try:
         Learner(config.agent, settings, spec, 0).restore(state["learner"])
     except (KeyError, TypeError, ValueError) as error:

@@ -114,8 +114,8 @@ class Progress:
         self._sums["updates"] += stats.updates
         self._sums["samples"] += stats.samples
         if stats.updates:
-            for name in ("loss", "grad_norm", "q_mean", "td_abs", "step_size"):
-                self._mean(f"learner/{name}", getattr(stats, name), stats.updates)
+            for name, value in stats.metrics.items():
+                self._mean(f"learner/{name}", value, stats.updates)
         self._mean("learner/sample_lag", stats.weights_lag)
 
     def shard(self, index: int, stats: ShardStats) -> None:

@@ -11,13 +11,14 @@ import torch
 
 from distdqn.act.actor import Actor
 from distdqn.algo import exploration
-from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ExplorationConfig, NetworkConfig
+from distdqn.config import ActorsConfig, EnvConfig, ExplorationConfig, NetworkConfig
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec, RolloutStats, Segment, Weights, take
+from tests.configs import agent_config, network_config
 
 Tell = Callable[..., Any]
 CATCH = EnvConfig(kind="catch")
-NETWORK = NetworkConfig(torso="mlp", hidden=(8,), dueling=True)
+NETWORK = network_config(torso="mlp", hidden=(8,), dueling=True)
 GREEDY = ExplorationConfig(kind="annealed", epsilon=0.0, final_epsilon=0.0)
 
 PLOTS: list[list[tuple[int, bool, frozenset[int]]]] = [
@@ -37,11 +38,11 @@ def story_actor(
 ) -> Actor:
     monkeypatch.setattr("distdqn.act.actor.make_env", lambda *_: env)
     actors = ActorsConfig(count=count, envs_per_actor=env.num_slots, rollout_steps=steps)
-    return Actor(EnvConfig(), AgentConfig(network=NETWORK, **agent), actors, index, seed=1, run_id=5)
+    return Actor(EnvConfig(), agent_config(network=NETWORK, **agent), actors, index, seed=1, run_id=5)
 
 
 def catch_actor(seed: int = 0, index: int = 0, count: int = 3, **exploration_: Any) -> Actor:
-    agent = AgentConfig(network=NETWORK, exploration=ExplorationConfig(**exploration_))
+    agent = agent_config(network=NETWORK, exploration=ExplorationConfig(**exploration_))
     return Actor(CATCH, agent, ActorsConfig(count=count, envs_per_actor=2, rollout_steps=25), index, seed)
 
 

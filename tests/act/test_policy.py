@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,15 @@ import pytest
 import torch
 
 from distdqn.act.policy import Policy
-from distdqn.config import AgentConfig, BonusConfig, NetworkConfig, SequenceConfig
+from distdqn.config import BonusConfig, SequenceConfig
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec, Weights
+from tests.configs import agent_config, network_config
 
 PIXELS = EnvSpec("pixels", (4, 3), "uint8", 3, 2)
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 3)
-CONFIG = NetworkConfig(torso="mlp", hidden=(8,))
-AGENT = AgentConfig(network=CONFIG)
+CONFIG = network_config(torso="mlp", hidden=(8,))
+AGENT = agent_config(network=CONFIG)
 
 
 def test_older_planes_are_masked_by_age() -> None:
@@ -59,7 +59,7 @@ def make(slots: int, noise: int | None = None, contexts: int = 1, **network: Any
     torch.manual_seed(0)
     bonus = BonusConfig(kind="ngu", mixtures=contexts) if contexts > 1 else BonusConfig()
     sequence = SequenceConfig(length=4, overlap=3)
-    agent = AgentConfig(network=replace(CONFIG, memory_size=4, **network), bonus=bonus, sequence=sequence)
+    agent = agent_config(network=network_config(CONFIG, memory_size=4, **network), bonus=bonus, sequence=sequence)
     return Policy(agent, VECTOR, slots, np.arange(slots) % contexts, noise)
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Steps
 from distdqn.algo.exploration import ngu_mixture
-from distdqn.config import AgentConfig, BonusConfig, NetworkConfig, SequenceConfig
+from distdqn.config import AgentConfig, BonusConfig, SequenceConfig
+from distdqn.nets.heads import make_head
+from tests.configs import agent_config, network_config
 
 SLOTS, ACTIONS = 2, 3
 
@@ -75,8 +77,8 @@ def test_against_a_loop(
 ) -> None:
     burn_in, overlap = min(burn_in, length), min(overlap, length - 1)
     bonus: dict[str, Any] = {"kind": "ngu", "mixtures": mixtures, "discount_min": 0.8} if mixtures else {}
-    agent = AgentConfig(
-        network=NetworkConfig(torso="mlp", memory="rnn" if burn_in else "none"),
+    agent = agent_config(
+        network=network_config(torso="mlp", memory="rnn" if burn_in else "none"),
         sequence=SequenceConfig(length=length, burn_in=burn_in, overlap=overlap, eta=eta),
         bonus=BonusConfig(**bonus),
         n_step=n,
@@ -90,7 +92,7 @@ def test_against_a_loop(
     betas, discounts = np.zeros(SLOTS), np.full(SLOTS, 0.9)
     if mixtures:
         betas, discounts = (np.asarray(x)[context] for x in ngu_mixture(mixtures, 0.3, 0.9, 0.8))
-    valid, priority = InitialPriorities(agent, t, context)(s)
+    valid, priority = InitialPriorities(agent, t, context, make_head(agent.network.head, 1, 2))(s)
     assert (valid.shape, valid.dtype, priority.shape, priority.dtype) == ((t, SLOTS), bool, (t, SLOTS), np.float32)
     for start in range(t):
         for slot in range(SLOTS):
@@ -106,8 +108,8 @@ def test_against_a_loop(
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_overflow_do_not_reach_the_shard(length: int, bad: float) -> None:
-    agent = AgentConfig(network=NetworkConfig(torso="mlp"), sequence=SequenceConfig(length=length), n_step=2)
+    agent = agent_config(network=network_config(torso="mlp"), sequence=SequenceConfig(length=length), n_step=2)
     s = random_steps(6 + agent.window, 0)
     s.q[2:5] = bad
-    _, priority = InitialPriorities(agent, 6, np.zeros(SLOTS, np.int64))(s)
+    _, priority = InitialPriorities(agent, 6, np.zeros(SLOTS, np.int64), make_head(agent.network.head, 1, 2))(s)
     assert np.isfinite(priority).all() and (priority >= 0).all()

@@ -17,18 +17,19 @@ from distdqn.config import (
     BonusConfig,
     EnvConfig,
     ExplorationConfig,
-    NetworkConfig,
     ReplayConfig,
     SequenceConfig,
 )
-from distdqn.learn.loss import Horizon
 from distdqn.learn.minibatch import ToDevice, split
+from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.noisy import silence_noise
-from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Segment, Weights
+from tests.configs import agent_config, network_config
+from tests.learn.helpers import outcome
 
 Tell = Callable[..., Any]
 PLOTS: list[list[tuple[int, bool, frozenset[int]]]] = [
@@ -44,9 +45,9 @@ NO_BONUS = BonusConfig()
 
 
 def agent(memory: str, sequence: SequenceConfig = SEQUENCE, bonus: BonusConfig = NO_BONUS, **other: Any) -> AgentConfig:
-    network = NetworkConfig(torso="mlp", hidden=(8,), memory=memory, memory_size=4, memory_steps=5, previous=True)
+    network = network_config(torso="mlp", hidden=(8,), memory=memory, memory_size=4, memory_steps=5, previous=True)
     settings: dict[str, Any] = {"n_step": 2, "discount": 0.9, "bootstrap": "max", "loss": "squared", **other}
-    return AgentConfig(network=network, sequence=sequence, bonus=bonus, **settings)
+    return agent_config(network=network, sequence=sequence, bonus=bonus, **settings)
 
 
 def acting(
@@ -124,7 +125,7 @@ def test_acting_and_learning_see_the_errors_of_the_whole_stream(
 
     env = tell(PLOTS, 72, stack=2)
     sequence = SEQUENCE if memory != "none" else SequenceConfig(length=6, overlap=3)
-    config = agent(memory, sequence, rescale=rescale, reward="none")
+    config = agent(memory, sequence, rescale=1e-3 if rescale else None, reward="none")
     actor, network, weights = acting(config, env, monkeypatch)
     shard = ReplayShard(ReplayConfig(kind="uniform"), 10_000, 12, 0, 0, stride=3)
     segments: list[Segment] = [actor.rollout(weights)[0] for _ in range(6)]
@@ -156,7 +157,7 @@ def test_acting_and_learning_see_the_errors_of_the_whole_stream(
     loss = make_sequence_loss(config, env.spec.stack, network, network)
     batch, _ = shard.sample((300,), beta=0.4)
     (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
-    lost = loss(minibatch, Horizon(2, 0.9), torch.Generator())
+    lost = outcome(loss, minibatch, Horizon(2, 0.9), torch.Generator())
     starts = [(int(o[2]), int(o[3] + o[5])) for o in batch.origin]
     assert len(set(starts)) > 40
     np.testing.assert_allclose(lost.priority.detach(), [priority(*s) for s in starts], atol=2e-4)
@@ -173,14 +174,14 @@ def test_the_bonus_is_that_of_the_step_that_led_to_the_observation(
             self.starts: list[np.ndarray] = []
 
         def load(self, arrays: dict[str, np.ndarray]) -> None:
-            self.names = set(arrays)
+            self.names = {n.removeprefix("novelty/") for n in arrays if n.startswith("novelty/")}
 
         def bonus(self, observation: torch.Tensor, start: np.ndarray) -> np.ndarray:
             self.starts.append(start.copy())
             mean: np.ndarray = observation.float().mean((1, 2, 3)).numpy()
             return mean
 
-    monkeypatch.setattr("distdqn.act.actor.Novelty", Mean)
+    monkeypatch.setattr("distdqn.act.actor.IntrinsicReward", Mean)
     env = tell(PLOTS, 48, stack=3)
     config = (
         agent(memory, SequenceConfig(length=2), MIXTURE)
@@ -223,8 +224,8 @@ def test_the_true_bonus_is_finite_and_the_weights_carry_its_networks(
 
 def exploring(kind: str, tell: Tell, monkeypatch: pytest.MonkeyPatch, **exploration: Any) -> Actor:
     env = tell(PLOTS, 30, pixels=False)
-    network = NetworkConfig(torso="mlp", hidden=(8,), noisy=kind == "greedy")
-    config = AgentConfig(network=network, exploration=ExplorationConfig(kind=kind, **exploration))
+    network = network_config(torso="mlp", hidden=(8,), noisy=kind == "greedy")
+    config = agent_config(network=network, exploration=ExplorationConfig(kind=kind, **exploration))
     return acting(config, env, monkeypatch)[0]
 
 
@@ -232,11 +233,11 @@ def test_boltzmann_acts_by_the_annealed_softmax(tell: Tell, monkeypatch: pytest.
     actor = exploring("boltzmann", tell, monkeypatch, temperature=3.0, final_temperature=1.0, anneal_steps=100)
     q, count = np.array([0.0, 1.0, 3.0, -1.0], np.float32), 20_000
     for env_steps, temperature in ((0, 3.0), (50, 2.0), (100, 1.0), (10**6, 1.0)):
-        action = actor.act(np.tile(q, (count, 1)), env_steps)
+        action = actor.exploration.actions(np.tile(q, (count, 1)), env_steps)
         p = np.exp(q / temperature) / np.exp(q / temperature).sum()
         got = np.bincount(action, minlength=4) / count
         assert (abs(got - p) < 5 * np.sqrt(p / count)).all()
-    assert actor.epsilons(0).tolist() == [0.0] * 3
+    assert actor.exploration.epsilons(0).tolist() == [0.0] * 3
 
 
 def test_greedy_takes_the_best_of_the_noisy_values(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +248,7 @@ def test_greedy_takes_the_best_of_the_noisy_values(tell: Tell, monkeypatch: pyte
     monkeypatch.setattr(actor.policy, "q_values", lambda *a: seen.append(act(*a).copy()) or seen[-1])
     _, stats = actor.rollout(weights, env_steps=0)
     np.testing.assert_array_equal(actor.env.actions, [q.argmax(1) for q in seen])
-    assert actor.epsilons(0).tolist() == [0.0] * 3 and set(stats.epsilons) == {0.0}
+    assert actor.exploration.epsilons(0).tolist() == [0.0] * 3 and set(stats.epsilons) == {0.0}
     actor.policy.noise = None
     silence_noise(actor.policy.network)
     observation = np.stack([actor.env.story.observation(*actor.env.story.place(s, 0)) for s in range(3)])

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distdqn.act.actor import Actor
-from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, NetworkConfig, ReplayConfig, SequenceConfig
-from distdqn.learn.loss import Horizon
+from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ReplayConfig, SequenceConfig
 from distdqn.learn.minibatch import ToDevice, split
+from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.head import Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Batch, Segment, Weights
+from tests.configs import agent_config, network_config
 
 Tell = Callable[..., Any]
 Damage = Callable[[Segment], Segment]
@@ -51,8 +52,8 @@ class Case:
 
     @property
     def agent(self) -> AgentConfig:
-        return AgentConfig(
-            network=NetworkConfig(torso="mlp", hidden=(4,), memory="rnn", memory_size=2, previous=True),
+        return agent_config(
+            network=network_config(torso="mlp", hidden=(4,), memory="rnn", memory_size=2, previous=True),
             sequence=SequenceConfig(length=self.length, burn_in=self.burn_in, overlap=self.overlap),
             n_step=self.n,
             discount=GAMMA,

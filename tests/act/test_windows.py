@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from distdqn.act.actor import Actor
 from distdqn.act.segmenter import Segmenter
 from distdqn.algo.returns import n_step, transform_reward
-from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, NetworkConfig, ReplayConfig
+from distdqn.config import ActorsConfig, EnvConfig, ReplayConfig
 from distdqn.learn.minibatch import ToDevice, split
 from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Segment, Weights
+from tests.configs import agent_config, network_config
 
 Tell = Callable[..., Any]
 GAMMA = 0.9
@@ -118,7 +119,7 @@ def segments_of_the_segmenter(case: Case, env: Any) -> Iterator[Segment]:
 
 def segments_of_the_actor(case: Case, env: Any) -> Iterator[Segment]:
     """The actor itself; what its network is shown is checked on the way."""
-    agent = AgentConfig(network=NetworkConfig(torso="mlp", hidden=(4,)), n_step=case.horizon)
+    agent = agent_config(network=network_config(torso="mlp", hidden=(4,)), n_step=case.horizon)
     weights = QNetwork(agent.network, env.spec).arrays()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distdqn.act.actor.make_env", lambda *_: env)

@@ -14,7 +14,13 @@ from distdqn.config import ConfigError
 from distdqn.config.compose import compose, experiments
 from distdqn.envs.registry import check_env
 
-TINY = ["env.frame_size=42", "actors.envs_per_actor=2", "learner.compile=off", "learner.threads=1", "learner.bf16=off"]
+TINY = [
+    "env.frame_size=42",
+    "actors.envs_per_actor=2",
+    "learner.compile=off",
+    "learner.threads=1",
+    "learner.precision=float32",
+]
 
 
 def test_the_table_and_the_file_hold_every_agent(

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig, NetworkConfig
+from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
 from distdqn.envs import gridworld
 from distdqn.envs.registry import check_env
 from distdqn.evaluate import evaluator as module
 from distdqn.evaluate.evaluator import Evaluator
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec, EnvStep, Evaluation, Weights
+from tests.configs import agent_config, network_config
 
-MLP = AgentConfig(network=NetworkConfig(torso="mlp", hidden=(4,)))
-TABLE = AgentConfig(network=NetworkConfig(torso="tabular", hidden=()))
+MLP = agent_config(network=network_config(torso="mlp", hidden=(4,)))
+TABLE = agent_config(network=network_config(torso="tabular", hidden=()))
 GRID = EnvConfig(kind="gridworld", size=4, slip=0.0)
 SPEC = EnvSpec("games", (2, 1), "uint8", 3, 2, frame_skip=4)
 
@@ -191,8 +192,8 @@ def test_a_recording_is_aligned(seed: int) -> None:
 def test_what_travels_of_a_recorded_game_is_small() -> None:
     config = EnvConfig(kind="atari", game="pong", frame_size=42, stack=2)
     spec = check_env(config)
-    network = NetworkConfig(torso="small", hidden=(8,))
-    evaluator = Evaluator(config, AgentConfig(network=network), EvaluationConfig(), 0)
+    network = network_config(torso="small", hidden=(8,))
+    evaluator = Evaluator(config, agent_config(network=network), EvaluationConfig(), 0)
     recording = evaluator.record(Weights(0, QNetwork(network, spec).arrays()), max_steps=60)
     screens = np.stack(recording.frames)
     assert screens.shape == (60, 210, 160, 3) and screens.dtype == np.uint8

@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
+from distdqn.config import NetworkConfig
 from distdqn.learn.learner import Learner
 from distdqn.learn.minibatch import Minibatch, ToDevice, split
+from distdqn.learn.objective import Horizon, Objective, Outcome
 from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats
+from tests.configs import agent_config, learner_config, network_config
 
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
 PIXELS = EnvSpec("pixels", (10, 5), "uint8", 2, 4)
-MLP = NetworkConfig(torso="mlp", hidden=(16,), dueling=True)
-TABLE = NetworkConfig(torso="tabular", hidden=(), initialize="zeros")
+MLP = network_config(torso="mlp", hidden=(16,), dueling=True)
+TABLE = network_config(torso="tabular", hidden=(), initializer="zeros")
 OPTIMISERS: list[dict[str, Any]] = [
     {"optimizer": "adam"},
     {"optimizer": "rmsprop"},
     {"optimizer": "sgd", "momentum": 0.9},
     {"optimizer": "sgd"},
     {"optimizer": "adamw", "weight_decay": 0.1},
-    {"optimizer": "rmsprop", "rmsprop_centered": False},
-    {"optimizer": "rmsprop", "rmsprop_centered": False, "momentum": 0.9},
+    {"optimizer": "rmsprop", "centered": False},
+    {"optimizer": "rmsprop", "centered": False, "momentum": 0.9},
 ]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -38,14 +40,25 @@ def make_learner(
     **config: Any,
 ) -> Learner:
     """A learner on the CPU; `agent` and `config` change the defaults of the two configs."""
-    settings: dict[str, Any] = {"device": "cpu", "compile": "off", "bf16": "off", "step_size": 0.01, **config}
-    return Learner(AgentConfig(network=network, **(agent or {})), LearnerConfig(**settings), spec, seed)
+    settings: dict[str, Any] = {
+        "device": "cpu",
+        "compile": "off",
+        "precision": "float32",
+        "learning_rate": 0.01,
+        **config,
+    }
+    return Learner(agent_config(network=network, **(agent or {})), learner_config(**settings), spec, seed)
 
 
 def update(learner: Learner, *parts: Batch, progress: float = 0.0) -> tuple[list[Priorities], UpdateStats]:
     """One call of the learner: the priorities of each part, and the figures."""
     *priorities, stats = learner.update(progress, *parts)
     return priorities, stats
+
+
+def outcome(objective: Objective, batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Outcome:
+    """Both parts of a loss, one after the other."""
+    return objective.learn(objective.prepare(batch, horizon, generator), generator)
 
 
 def tensors(batch: Batch) -> Minibatch:

@@ -14,6 +14,7 @@ from distdqn.config import AgentConfig, NetworkConfig
 from distdqn.nets.head import Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
+from tests.configs import network_config
 
 HEADS: dict[str, dict[str, Any]] = {
     "scalar": {},
@@ -27,7 +28,7 @@ BOOTSTRAPS = ("max", "double", "soft", "munchausen")
 
 def small(head: str, **settings: Any) -> NetworkConfig:
     """A small network with that head."""
-    return NetworkConfig(**{"torso": "mlp", "hidden": (8,), "head": head, **HEADS[head], **settings})
+    return network_config(**{"torso": "mlp", "hidden": (8,), "head": head, **HEADS[head], **settings})
 
 
 def pair(network: NetworkConfig, spec: EnvSpec, contexts: int = 1, spread: float = 4.0) -> tuple[QNetwork, QNetwork]:
@@ -62,14 +63,14 @@ def see(network: QNetwork, observation: np.ndarray, tau: Tensor | None = None) -
 
 def compress(x: float, config: AgentConfig) -> float:
     """h, where values are rescaled."""
-    if not config.rescale:
+    if config.network.head.rescale is None:
         return x
-    return math.copysign(math.sqrt(abs(x) + 1) - 1, x) + config.rescale_epsilon * x
+    return math.copysign(math.sqrt(abs(x) + 1) - 1, x) + config.network.head.rescale * x
 
 
 def expand(x: float, config: AgentConfig) -> float:
     """The inverse of h, by bisection."""
-    if not config.rescale:
+    if config.network.head.rescale is None:
         return x
     low, high = -1e6, 1e6
     for _ in range(100):
@@ -86,59 +87,59 @@ def log_softmax(q: np.ndarray, temperature: float) -> np.ndarray:
 
 def log_policy_bonus(config: AgentConfig, before: One, action: int) -> float:
     """What Munchausen adds to the reward; `before` is the target network's."""
-    if config.bootstrap != "munchausen":
+    if config.bootstrap.kind != "munchausen":
         return 0.0
     q = np.array([expand(v, config) for v in before.q])
-    log_pi = log_softmax(q, config.temperature)[action]
-    return config.munchausen_alpha * min(0.0, max(config.munchausen_clip, config.temperature * log_pi))
+    log_pi = log_softmax(q, config.bootstrap.temperature)[action]
+    return config.bootstrap.alpha * min(0.0, max(config.bootstrap.clip, config.bootstrap.temperature * log_pi))
 
 
 def goal(config: AgentConfig, reward: float, discount: float, after: One, selector: One | None) -> np.ndarray:
     """The target: a number, or quantiles or probabilities `[Z]`; `after` is the target network's."""
-    network = config.network
+    head = config.network.head
     q = np.array([expand(v, config) for v in after.q])
     actions = len(q)
     policy, bonus = np.zeros(actions), np.zeros(actions)
-    if config.bootstrap == "double":
+    if config.bootstrap.kind == "double":
         assert selector is not None
         policy[np.argmax(selector.q)] = 1
-    elif config.bootstrap == "max":
+    elif config.bootstrap.kind == "max":
         policy[np.argmax(q)] = 1
     else:
-        log_pi = log_softmax(q, config.temperature)
+        log_pi = log_softmax(q, config.bootstrap.temperature)
         policy = np.exp(log_pi)
-        if config.bootstrap == "munchausen":
-            bonus = -config.temperature * log_pi
-    if network.head == "scalar":
+        if config.bootstrap.kind == "munchausen":
+            bonus = -config.bootstrap.temperature * log_pi
+    if head.kind == "scalar":
         value = sum(policy[a] * (q[a] + bonus[a]) for a in range(actions) if policy[a] > 0)
         return np.array(compress(reward + discount * value, config))
     assert after.dist is not None
-    if network.head != "categorical":
+    if head.kind != "categorical":
         return np.array(
             [
                 reward + discount * sum(policy[a] * (after.dist[a, i] + bonus[a]) for a in range(actions))
                 for i in range(after.dist.shape[1])
             ]
         )
-    assert network.v_min is not None and network.v_max is not None
-    mass, gap = np.zeros(network.atoms), (network.v_max - network.v_min) / (network.atoms - 1)
+    assert head.v_min is not None and head.v_max is not None
+    mass, gap = np.zeros(head.atoms), (head.v_max - head.v_min) / (head.atoms - 1)
     for a in range(actions):
-        for i in range(network.atoms):
-            atom = reward + discount * (network.v_min + i * gap + bonus[a])
-            place = (min(max(atom, network.v_min), network.v_max) - network.v_min) / gap
-            for j in range(network.atoms):
+        for i in range(head.atoms):
+            atom = reward + discount * (head.v_min + i * gap + bonus[a])
+            place = (min(max(atom, head.v_min), head.v_max) - head.v_min) / gap
+            for j in range(head.atoms):
                 mass[j] += policy[a] * math.exp(after.dist[a, i]) * max(0.0, 1 - abs(place - j))
     return mass
 
 
 def loss_and_priority(config: AgentConfig, before: One, action: int, target: np.ndarray) -> tuple[float, float]:
     """Of one position; `before` is the online network's."""
-    if config.network.head == "scalar":
+    if config.network.head.kind == "scalar":
         error = float(target - before.q[action])
         linear = config.loss == "huber" and abs(error) > 1
         return (abs(error) - 0.5 if linear else error**2 / 2), abs(error)
     assert before.dist is not None
-    if config.network.head == "categorical":
+    if config.network.head.kind == "categorical":
         cross = -sum(p * log_p for p, log_p in zip(target, before.dist[action], strict=True))
         return cross, cross + sum(p * math.log(p) for p in target if p > 0)
     assert before.tau is not None

@@ -13,11 +13,13 @@ import torch
 
 from distdqn.config import NetworkConfig
 from distdqn.learn.ahead import Ahead
+from distdqn.learn.pace import SideBySide
 from distdqn.types import Batch
+from tests.configs import network_config
 from tests.learn.helpers import MLP, PIXELS, VECTOR, assert_same, make_learner, update
 
 Make = Callable[..., Batch]
-IQN = NetworkConfig(
+IQN = network_config(
     torso="mlp", hidden=(16,), head="implicit_quantile", noisy=True, online_quantiles=4, target_quantiles=4
 )
 
@@ -40,15 +42,15 @@ def test_an_update_is_the_same_bit_for_bit(
         make_learner(VECTOR, network, threads=threads, target_period=period, reset_period=reset, agent=agent)
         for threads in (1, 2)
     )
-    assert alone.ahead is None and beside.ahead is not None
+    assert not isinstance(alone.pace, SideBySide) and isinstance(beside.pace, SideBySide)
     where: list[str] = []
-    inner = beside.loss.prepare
+    inner = beside.objective.prepare
 
     def prepare(*args: Any) -> Any:
         where.append(threading.current_thread().name)
         return inner(*args)
 
-    beside.loss = beside.loss._replace(prepare=prepare)
+    beside.objective = beside.objective._replace(prepare=prepare)
     for call in range(3):
         for learner in (alone, beside):
             batch = make_batch(VECTOR, (4,) * 5, seed=call)
@@ -66,7 +68,7 @@ def test_an_update_is_the_same_bit_for_bit(
 
 
 def test_frames_are_prepared_aside_too(make_batch: Make) -> None:
-    alone, beside = (make_learner(PIXELS, NetworkConfig(torso="small", hidden=(8,)), threads=t) for t in (1, 2))
+    alone, beside = (make_learner(PIXELS, network_config(torso="small", hidden=(8,)), threads=t) for t in (1, 2))
     for learner in (alone, beside):
         update(learner, make_batch(PIXELS, (3,) * 4))
     assert_same(alone.online.arrays(), beside.online.arrays())
@@ -77,7 +79,7 @@ def test_frames_are_prepared_aside_too(make_batch: Make) -> None:
 )
 def test_nothing_is_done_ahead_where_there_is_nothing_to_gain(settings: dict[str, Any]) -> None:
     learner = make_learner(**({"threads": 2} | settings))
-    assert learner.ahead is None and learner.threads == settings.get("threads", 2)
+    assert not isinstance(learner.pace, SideBySide) and learner.pace.threads == settings.get("threads", 2)
 
 
 def test_what_was_announced_is_taken_and_anything_else_is_made_anew() -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from distdqn.algo.rescale import h
-from distdqn.config import AgentConfig, NetworkConfig
 from distdqn.learn.bellman import Bellman
 from distdqn.nets.head import Values
+from distdqn.nets.heads import make_head
+from tests.configs import agent_config, network_config
 
 Q = torch.tensor([[1.0, 3.0, 2.0]])
 SELECTOR = torch.tensor([[0.0, 1.0, 5.0]])
@@ -20,8 +21,9 @@ R, GAMMA = torch.tensor([0.5]), torch.tensor([0.9])
 
 
 def bellman(head: str = "scalar", **agent: Any) -> Bellman:
-    network = NetworkConfig(head=head, v_min=0.0, v_max=4.0, atoms=5)
-    return Bellman(AgentConfig(network=network, **agent), torch.linspace(0, 4, 5))
+    network = network_config(head=head, v_min=0.0, v_max=4.0, atoms=5)
+    config = agent_config(network=network, **agent)
+    return Bellman(config, make_head(config.network.head, 2, 3))
 
 
 def test_max_and_double() -> None:
@@ -87,14 +89,14 @@ def test_scalar_losses_and_priorities() -> None:
 
 
 def test_rescaled_values_bootstrap_on_their_own_scale() -> None:
-    b = bellman(bootstrap="max", rescale=True)
+    b = bellman(bootstrap="max", rescale=1e-3)
     x = torch.tensor([[10.0, -70.0, 300.0]])
-    epsilon = b.config.rescale_epsilon
+    epsilon = 1e-3
     target = b.target(R, GAMMA, Values(h(x, epsilon)), None)
     torch.testing.assert_close(target, h(torch.tensor([0.5 + 0.9 * 300]), epsilon), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(b.unscaled(b.scaled(x)), x, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(b.head.unscaled(b.head.scaled(x)), x, rtol=1e-4, atol=1e-4)
     plain = bellman()
-    assert plain.scaled(x) is x and plain.unscaled(x) is x
+    assert plain.head.scaled(x) is x and plain.head.unscaled(x) is x
 
 
 @pytest.mark.parametrize("head", ["scalar", "categorical", "quantile"])

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distdqn.config import NetworkConfig
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
+from tests.configs import network_config
 from tests.learn.helpers import CUDA, OPTIMISERS, PIXELS, VECTOR, assert_same, make_learner, update
 
 Make = Callable[..., Batch]
@@ -20,14 +20,14 @@ Make = Callable[..., Batch]
 @pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
 @pytest.mark.parametrize("optimizer", OPTIMISERS)
 def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimizer: dict[str, Any]) -> None:
-    network = NetworkConfig(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), dueling=True)
+    network = network_config(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), dueling=True)
     cpu, cuda = (make_learner(spec, network, device=d, **optimizer) for d in ("cpu", "cuda"))
     assert_same(cpu.weights().arrays, cuda.weights().arrays)
     for k in range(2):
         parts = [make_batch(spec, (8, 3, 8), seed=10 * k + i) for i in range(2)]
         one, stats = update(cpu, *parts)
         two, cuda_stats = update(cuda, *parts)
-        assert cuda_stats.loss == pytest.approx(stats.loss, rel=1e-2)
+        assert cuda_stats.metrics["loss"] == pytest.approx(stats.metrics["loss"], rel=1e-2)
         for a, b in zip(one, two, strict=True):
             np.testing.assert_array_equal(a.key, b.key)
             np.testing.assert_allclose(b.priority, a.priority, rtol=2e-2, atol=2e-2)
@@ -44,7 +44,7 @@ def test_cuda_gives_the_cpu_update(make_batch: Make, spec: EnvSpec, optimizer: d
 
 @CUDA
 def test_cuda_takes_bfloat16_for_pixels() -> None:
-    auto = make_learner(PIXELS, device="cuda", bf16="auto")
+    auto = make_learner(PIXELS, device="cuda", precision="auto")
     assert auto.online.bf16
-    assert not make_learner(VECTOR, device="cuda", bf16="auto").online.bf16
+    assert not make_learner(VECTOR, device="cuda", precision="auto").online.bf16
     assert isinstance(auto.online, QNetwork)

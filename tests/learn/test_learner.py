@@ -13,6 +13,7 @@ import torch
 from distdqn.config import NetworkConfig
 from distdqn.learn.learner import pick_device
 from distdqn.types import Batch, EnvSpec, take
+from tests.configs import network_config
 from tests.learn.helpers import MLP, PIXELS, TABLE, VECTOR, assert_same, differ, make_learner, update
 
 Make = Callable[..., Batch]
@@ -44,7 +45,7 @@ def test_one_step_on_a_table_by_hand() -> None:
         STATES,
         TABLE,
         optimizer="sgd",
-        step_size=0.5,
+        learning_rate=0.5,
         max_grad_norm=None,
         target_period=100,
         agent={"n_step": 1, "discount": 0.9, "bootstrap": "max", "loss": "squared", "reward": "none"},
@@ -68,13 +69,19 @@ def test_one_step_on_a_table_by_hand() -> None:
     loss = (0.5 * errors[0] ** 2 / 2 + errors[1] ** 2 / 2) / 2
     norm = np.hypot(0.5 * errors[0] / 2, errors[1] / 2)
     q_mean = (table[:, 0].mean() + table[:, 3].mean()) / 2
-    got = (stats.loss, stats.grad_norm, stats.td_abs, stats.q_mean, stats.step_size)
+    got = (
+        stats.metrics["loss"],
+        stats.metrics["grad_norm"],
+        stats.metrics["td_abs"],
+        stats.metrics["q_mean"],
+        stats.metrics["step_size"],
+    )
     assert got == pytest.approx((loss, norm, np.abs(errors).mean(), q_mean, 0.5), rel=1e-5)
     assert (stats.version, stats.updates, stats.samples, stats.skipped, stats.aborted) == (1, 1, 2, 0, False)
     assert learner.weights().version == 1
 
 
-@pytest.mark.parametrize("network", [TABLE, NetworkConfig(torso="mlp", hidden=(32,), dueling=True)])
+@pytest.mark.parametrize("network", [TABLE, network_config(torso="mlp", hidden=(32,), dueling=True)])
 def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> None:
     rewards = np.linspace(-2, 3, 12).reshape(4, 3)
     rows = [(s, a, float(rewards[s, a]), (s + 1) % 4, True) for s in range(4) for a in range(3)]
@@ -82,8 +89,8 @@ def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> 
         STATES,
         network,
         optimizer="adam",
-        adam_epsilon=1e-8,
-        step_size=0.02,
+        epsilon=1e-8,
+        learning_rate=0.02,
         target_period=5,
         agent={"n_step": 1, "reward": "none"},
     )
@@ -91,14 +98,14 @@ def test_terminal_steps_are_learned_to_their_rewards(network: NetworkConfig) -> 
         (_, stats) = update(learner, table_batch(rows))
     q = learner.online(torch.eye(4))[0].q.detach().numpy()
     np.testing.assert_allclose(q, rewards, atol=0.05)
-    assert stats.td_abs < 0.05
+    assert stats.metrics["td_abs"] < 0.05
 
 
 def test_a_chain_is_learned_through_the_target() -> None:
     """0 -> 1 -> 2 -> end with reward 1 at the end and discount 0.5: values 0.25, 0.5, 1."""
     rows = [(0, 0, 0.0, 1, False), (1, 0, 0.0, 2, False), (2, 0, 1.0, 3, True)]
     learner = make_learner(
-        STATES, TABLE, optimizer="sgd", step_size=1.0, target_period=10, agent={"n_step": 1, "discount": 0.5}
+        STATES, TABLE, optimizer="sgd", learning_rate=1.0, target_period=10, agent={"n_step": 1, "discount": 0.5}
     )
     for _ in range(400):
         update(learner, table_batch(rows))
@@ -163,7 +170,7 @@ def test_target_by_polyak(make_batch: Make) -> None:
 
 
 def test_polyak_averages_parameters_and_copies_statistics(make_batch: Make) -> None:
-    network = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch")
+    network = network_config(torso="dqn_2013", hidden=(8,), normalize="batch")
     learner = make_learner(PIXELS, network, target="polyak", target_tau=0.25)
     update(learner, make_batch(PIXELS, (8,)))
     online, target = learner.online.arrays(), learner.target.arrays()
@@ -196,7 +203,9 @@ def test_a_loss_that_is_not_finite_is_skipped(make_batch: Make, value: float) ->
     assert len(priorities.priority) == 8 and np.isfinite(priorities.priority).all()
     assert stats.bad_batch["origin"] == bad.origin[4:8].tolist()
     assert not np.isfinite(float(stats.bad_batch["loss"]))
-    assert np.isfinite([stats.loss, stats.grad_norm, stats.q_mean, stats.td_abs]).all()
+    assert np.isfinite(
+        [stats.metrics["loss"], stats.metrics["grad_norm"], stats.metrics["q_mean"], stats.metrics["td_abs"]]
+    ).all()
     # as if the second minibatch had not been there
     rest = Batch(**{**take(bad, np.array([0, 1, 2, 3, 8, 9, 10, 11])), "sizes": (4, 4)})
     update(other, good)
@@ -246,11 +255,11 @@ def test_an_abort_is_not_undone_by_a_good_minibatch_of_the_same_call(make_batch:
 )
 def test_the_step_size_schedule_is_applied(make_batch: Make, schedule: str, progress: float, factor: float) -> None:
     settings: dict[str, Any] = {"optimizer": "sgd", "max_grad_norm": None}
-    scheduled = make_learner(schedule=schedule, schedule_decay=0.5, step_size=0.2, **settings)
-    constant = make_learner(step_size=0.2 * factor, **settings)
+    scheduled = make_learner(schedule=schedule, schedule_decay=0.5, learning_rate=0.2, **settings)
+    constant = make_learner(learning_rate=0.2 * factor, **settings)
     scheduled.updates = 4
     batch = make_batch(VECTOR)
-    assert update(scheduled, batch, progress=progress)[1].step_size == pytest.approx(0.2 * factor)
+    assert update(scheduled, batch, progress=progress)[1].metrics["step_size"] == pytest.approx(0.2 * factor)
     update(constant, batch)
     assert_same(scheduled.weights().arrays, constant.weights().arrays)
 
@@ -260,9 +269,9 @@ def test_the_gradient_norm_is_clipped(make_batch: Make, share: float) -> None:
     batch = make_batch(VECTOR, seed=3)
 
     def moved(limit: float | None) -> tuple[np.ndarray, float]:
-        learner = make_learner(optimizer="sgd", step_size=1.0, max_grad_norm=limit)
+        learner = make_learner(optimizer="sgd", learning_rate=1.0, max_grad_norm=limit)
         before = learner.weights().arrays
-        norm = update(learner, batch)[1].grad_norm
+        norm = update(learner, batch)[1].metrics["grad_norm"]
         after = learner.weights().arrays
         return np.concatenate([(after[n] - before[n]).ravel() for n in before]), norm
 
@@ -286,7 +295,7 @@ def test_equal_seeds_begin_alike(make_batch: Make) -> None:
 
 
 def test_contrast_is_measured_when_learning_starts(make_batch: Make) -> None:
-    learner = make_learner(PIXELS, replace(MLP, contrast=3.0))
+    learner = make_learner(PIXELS, network_config(MLP, contrast=3.0))
     parts = [make_batch(PIXELS, (4, 2), seed=k) for k in (1, 2)]
     update(learner, *parts)
     mean = np.concatenate([p.frames for p in parts]).mean((0, 1)) / 255
@@ -297,16 +306,16 @@ def test_contrast_is_measured_when_learning_starts(make_batch: Make) -> None:
 
 
 def test_bfloat16_runs_and_stays_close(make_batch: Make) -> None:
-    network = NetworkConfig(torso="dqn_2013", hidden=(16,), dueling=True)
+    network = network_config(torso="dqn_2013", hidden=(16,), dueling=True)
     batch = make_batch(PIXELS, (16,), seed=1)
-    exact, rounded = (make_learner(PIXELS, network, bf16=b) for b in ("off", "on"))
+    exact, rounded = (make_learner(PIXELS, network, precision=p) for p in ("float32", "bfloat16"))
     assert rounded.online.bf16 and rounded.target.bf16 and not exact.online.bf16
     (one,), stats = update(exact, batch)
     (two,), rounded_stats = update(rounded, batch)
     assert all(a.dtype == np.float32 for a in rounded.weights().arrays.values())
     np.testing.assert_allclose(two.priority, one.priority, atol=0.05)
     assert (two.priority != one.priority).any()
-    assert rounded_stats.loss == pytest.approx(stats.loss, rel=0.05)
+    assert rounded_stats.metrics["loss"] == pytest.approx(stats.metrics["loss"], rel=0.05)
 
 
 @pytest.mark.slow

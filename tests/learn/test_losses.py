@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
-from distdqn.learn.loss import Horizon, Lost
-from distdqn.learn.losses import make_loss
+from distdqn.config import AgentConfig
+from distdqn.learn.learner import make_loss
 from distdqn.learn.minibatch import Minibatch
+from distdqn.learn.objective import Horizon, Outcome
 from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
-from tests.learn.helpers import tensors
+from tests.configs import agent_config, learner_config, network_config
+from tests.learn.helpers import outcome, tensors
 
 Make = Callable[..., Batch]
 PIXELS = EnvSpec("pixels", (3, 2), "uint8", 3, 4)
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
-NETWORK = NetworkConfig(torso="mlp", hidden=(8,), dueling=True)
+NETWORK = network_config(torso="mlp", hidden=(8,), dueling=True)
 
 
 def networks(spec: EnvSpec) -> tuple[QNetwork, QNetwork]:
@@ -30,9 +31,9 @@ def networks(spec: EnvSpec) -> tuple[QNetwork, QNetwork]:
     return QNetwork(NETWORK, spec), QNetwork(NETWORK, spec).requires_grad_(False)
 
 
-def lost(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetwork, batch: Minibatch) -> Lost:
-    loss = make_loss(config, LearnerConfig(), spec.stack, online, target)
-    return loss(batch, Horizon(batch.action.shape[1], config.discount), torch.Generator())
+def lost(config: AgentConfig, spec: EnvSpec, online: QNetwork, target: QNetwork, batch: Minibatch) -> Outcome:
+    loss = make_loss(config, learner_config(), spec.stack, online, target)
+    return outcome(loss, batch, Horizon(batch.action.shape[1], config.discount), torch.Generator())
 
 
 def test_observations_by_hand() -> None:
@@ -63,8 +64,8 @@ def test_observations_by_hand() -> None:
 def test_equals_a_loop(make_batch: Make, spec: EnvSpec, bootstrap: str, loss_name: str, reward: str) -> None:
     batch = make_batch(spec, (20,), steps=3, seed=4)
     online, target = networks(spec)
-    config = AgentConfig(network=NETWORK, bootstrap=bootstrap, loss=loss_name, reward=reward, discount=0.8)
-    loss, td_abs, q = lost(config, spec, online, target, tensors(batch))
+    config = agent_config(network=NETWORK, bootstrap=bootstrap, loss=loss_name, reward=reward, discount=0.8)
+    loss, td_abs, q, _ = lost(config, spec, online, target, tensors(batch))
 
     def values(network: QNetwork, row: int, at: int) -> np.ndarray:
         frames = batch.frames[row, at : at + spec.stack].copy()
@@ -103,11 +104,11 @@ def test_equals_a_loop(make_batch: Make, spec: EnvSpec, bootstrap: str, loss_nam
 def test_gradients_flow_into_the_first_observation_of_the_online_network_only(make_batch: Make) -> None:
     batch = make_batch(VECTOR, (6,), steps=1, seed=1)
     online, target = networks(VECTOR)
-    config = AgentConfig(network=NETWORK, loss="squared", reward="none", discount=0.9)
+    config = agent_config(network=NETWORK, loss="squared", reward="none", discount=0.9)
     batch = replace(batch, last=np.zeros_like(batch.last), terminated=np.zeros_like(batch.last))
     minibatch = tensors(batch)
     minibatch.frames.requires_grad_()
-    loss, td_abs, q = lost(config, VECTOR, online, target, minibatch)
+    loss, td_abs, q, _ = lost(config, VECTOR, online, target, minibatch)
     loss.backward()
     assert minibatch.frames.grad is not None
     assert minibatch.frames.grad[:, 0].any()
@@ -121,6 +122,8 @@ def test_gradients_flow_into_the_first_observation_of_the_online_network_only(ma
 def test_each_setting_is_used(make_batch: Make, change: dict[str, Any]) -> None:
     batch = tensors(make_batch(PIXELS, (30,), seed=2))
     online, target = networks(PIXELS)
-    default = AgentConfig(network=NETWORK)
-    one, two = (lost(c, PIXELS, online, target, batch).loss.item() for c in (default, replace(default, **change)))
+    default = agent_config(network=NETWORK)
+    one, two = (
+        lost(c, PIXELS, online, target, batch).loss.item() for c in (default, agent_config(network=NETWORK, **change))
+    )
     assert one != two

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distdqn.config import LearnerConfig
-from distdqn.learn.optimizer import CenteredRMSProp, make_optimizer, optimizer_state, restore_optimizer, step_size
+from distdqn.config import OptimizerConfig
+from distdqn.learn.optimizer import CenteredRMSProp, learning_rate, make_optimizer, optimizer_state, restore_optimizer
 
 
 @settings(max_examples=30, deadline=None)
@@ -73,7 +73,9 @@ def test_parameters_without_a_gradient_stay() -> None:
 
 def test_schedules_by_hand() -> None:
     def at(schedule: str, updates: int, progress: float) -> float:
-        return step_size(LearnerConfig(step_size=0.1, schedule=schedule, schedule_decay=0.5), updates, progress)
+        return learning_rate(
+            OptimizerConfig(learning_rate=0.1, schedule=schedule, schedule_decay=0.5), updates, progress
+        )
 
     assert [at("constant", 99, p) for p in (0.0, 0.5, 1.0)] == [0.1] * 3
     assert [at("linear", 99, p) for p in (0.0, 0.25, 1.0, 1.5)] == pytest.approx([0.1, 0.075, 0, 0])
@@ -84,27 +86,20 @@ def test_schedules_by_hand() -> None:
 
 def test_names_and_settings() -> None:
     def make(**config: Any) -> torch.optim.Optimizer:
-        return make_optimizer(LearnerConfig(step_size=0.25, **config), [nn.Parameter(torch.ones(1))])
+        return make_optimizer(OptimizerConfig(learning_rate=0.25, **config), [nn.Parameter(torch.ones(1))])
 
-    adam, rmsprop, sgd = (make(optimizer="adam", adam_epsilon=0.5), make(optimizer="rmsprop"), make(optimizer="sgd"))
+    adam, rmsprop, sgd = (make(kind="adam", epsilon=0.5), make(kind="rmsprop"), make(kind="sgd"))
     assert isinstance(adam, torch.optim.Adam)
     assert (adam.defaults["lr"], adam.defaults["eps"]) == (0.25, 0.5)
     assert isinstance(rmsprop, CenteredRMSProp)
     assert (rmsprop.defaults["decay"], rmsprop.defaults["eps"]) == (0.95, 0.01)
     assert isinstance(sgd, torch.optim.SGD)
-    assert make(optimizer="sgd", momentum=0.9).defaults["momentum"] == 0.9
+    assert make(kind="sgd", momentum=0.9).defaults["momentum"] == 0.9
 
 
 def test_plain_rmsprop_by_hand() -> None:
     parameter = nn.Parameter(torch.tensor([1.0]))
-    config = LearnerConfig(
-        optimizer="rmsprop",
-        rmsprop_centered=False,
-        step_size=0.5,
-        rmsprop_decay=0.75,
-        rmsprop_epsilon=0.01,
-        momentum=0.5,
-    )
+    config = OptimizerConfig(kind="rmsprop", centered=False, learning_rate=0.5, decay=0.75, epsilon=0.01, momentum=0.5)
     optimizer = make_optimizer(config, [parameter])
     for g in (2.0, -3.0):
         parameter.grad = torch.tensor([g])
@@ -119,7 +114,7 @@ def test_plain_rmsprop_by_hand() -> None:
 def test_adamw_by_hand() -> None:
     """Adam's first step is the step size whatever the gradient; decay multiplies weights alone by 1 - lr decay."""
     network = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    config = LearnerConfig(optimizer="adamw", step_size=0.1, weight_decay=0.25, adam_epsilon=1e-8)
+    config = OptimizerConfig(kind="adamw", learning_rate=0.1, weight_decay=0.25, epsilon=1e-8)
     optimizer = make_optimizer(config, network.parameters())
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for p in network.parameters():
@@ -131,13 +126,13 @@ def test_adamw_by_hand() -> None:
 
 
 KINDS: list[dict[str, Any]] = [
-    {"optimizer": "adam"},
-    {"optimizer": "rmsprop"},
-    {"optimizer": "sgd"},
-    {"optimizer": "sgd", "momentum": 0.9},
-    {"optimizer": "adamw", "weight_decay": 0.1},
-    {"optimizer": "rmsprop", "rmsprop_centered": False},
-    {"optimizer": "rmsprop", "rmsprop_centered": False, "momentum": 0.9},
+    {"kind": "adam"},
+    {"kind": "rmsprop"},
+    {"kind": "sgd"},
+    {"kind": "sgd", "momentum": 0.9},
+    {"kind": "adamw", "weight_decay": 0.1},
+    {"kind": "rmsprop", "centered": False},
+    {"kind": "rmsprop", "centered": False, "momentum": 0.9},
 ]
 MOMENTS = ("adam", "centered", "none", "momentum", "adamw", "squares", "squares and momentum")
 """What each of `KINDS` remembers."""
@@ -146,7 +141,7 @@ MOMENTS = ("adam", "centered", "none", "momentum", "adamw", "squares", "squares 
 def stepped(kind: dict[str, Any], width: int = 3, steps: int = 2) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))
-    optimizer = make_optimizer(LearnerConfig(**kind), network.parameters())
+    optimizer = make_optimizer(OptimizerConfig(**kind), network.parameters())
     for _ in range(steps):
         optimizer.zero_grad()
         network(torch.tensor([[1.0, -2.0]])).square().sum().backward()

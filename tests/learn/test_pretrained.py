@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from distdqn.config import ConfigError, NetworkConfig
+from distdqn.config import ConfigError
 from distdqn.learn.pretrained import load_torso, save_torso
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec
+from tests.configs import network_config
 from tests.learn.helpers import PIXELS, assert_same, differ, make_learner
 
-NETWORK = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
+NETWORK = network_config(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
 
 
 @pytest.fixture
@@ -26,7 +26,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    source, network = QNetwork(NETWORK, PIXELS), QNetwork(replace(NETWORK, head="quantile", memory="gru"), PIXELS)
+    source, network = (
+        QNetwork(NETWORK, PIXELS),
+        QNetwork(network_config(NETWORK, head="quantile", memory="gru"), PIXELS),
+    )
     source.mean_frame.fill_(0.25)
     save_torso(source, tmp_path / "torso")
     before = network.arrays()
@@ -40,7 +43,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_learner_starts_with_it_in_both_networks(path: Path) -> None:
-    learner = make_learner(PIXELS, replace(NETWORK, pretrained=str(path)), seed=5)
+    learner = make_learner(PIXELS, network_config(NETWORK, pretrained=str(path)), seed=5)
     plain = make_learner(PIXELS, NETWORK, seed=5)
     source = QNetwork(NETWORK, PIXELS)
     load_torso(source, str(path))
@@ -74,7 +77,7 @@ def test_a_missing_file_and_one_of_something_else(tmp_path: Path) -> None:
     ],
 )
 def test_another_torso_is_refused_and_left_alone(path: Path, change: dict, frame: tuple[int, int]) -> None:
-    network = QNetwork(replace(NETWORK, **change), EnvSpec("pixels", frame, "uint8", 2, 4))
+    network = QNetwork(network_config(NETWORK, **change), EnvSpec("pixels", frame, "uint8", 2, 4))
     before = network.arrays()
     with pytest.raises(ConfigError, match=r"belongs to another agent\.network\.torso"):
         load_torso(network, str(path))

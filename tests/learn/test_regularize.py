@@ -10,21 +10,24 @@ import pytest
 import torch
 from torch import nn
 
-from distdqn.config import NetworkConfig
+from distdqn.config import OptimizerConfig
 from distdqn.learn.learner import Learner
-from distdqn.learn.loss import Horizon
-from distdqn.learn.regularize import penalty, shrink_and_perturb, weights_of
+from distdqn.learn.objective import Horizon, horizon_at
+from distdqn.learn.optimizer import clip_gradients
+from distdqn.learn.regularize import Penalty, shrink_and_perturb, weights_of
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch
+from tests.configs import network_config
 from tests.learn.helpers import MLP, PIXELS, VECTOR, assert_same, make_learner, update
 
 Make = Callable[..., Batch]
-CONVOLUTIONAL = NetworkConfig(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
+CONVOLUTIONAL = network_config(torso="dqn_2013", hidden=(8,), normalize="batch", contrast=2.0)
 
 
 def test_penalty_by_hand() -> None:
     one, two = nn.Parameter(torch.tensor([[1.0, -2.0]])), nn.Parameter(torch.tensor([[-3.0], [0.5]]))
-    value = penalty([one, two], l1=0.1, l2=0.01)
+    value, _ = Penalty(OptimizerConfig(l1=0.1, l2=0.01)).loss(nn.ParameterList([one, two]), None)
+    assert value is not None
     assert value.item() == pytest.approx(0.1 * (1 + 2 + 3 + 0.5) + 0.01 * (1 + 4 + 9 + 0.25))
     value.backward()
     assert two.grad is not None
@@ -32,7 +35,7 @@ def test_penalty_by_hand() -> None:
 
 
 def test_biases_and_normalization_are_left_alone() -> None:
-    network = QNetwork(NetworkConfig(torso="dqn_2013", normalize="layer", memory="gru", memory_size=4), PIXELS)
+    network = QNetwork(network_config(torso="dqn_2013", normalize="layer", memory="gru", memory_size=4), PIXELS)
     ours = {id(p) for p in weights_of(network)}
     names = {name for name, p in network.named_parameters() if id(p) in ours}
     assert names == {name for name, p in network.named_parameters() if name.endswith("weight") and p.dim() > 1}
@@ -44,7 +47,7 @@ def test_biases_and_normalization_are_left_alone() -> None:
 
 def test_the_learner_minimises_its_penalties(make_batch: Make) -> None:
     """Plain SGD: the weights differ from those without penalties by -lr (l1 sign w + 2 l2 w)."""
-    settings: dict[str, Any] = {"optimizer": "sgd", "step_size": 0.1, "max_grad_norm": None}
+    settings: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
     one, two = make_learner(**settings), make_learner(l1=0.02, l2=0.3, **settings)
     before = one.weights().arrays
     for learner in (one, two):
@@ -72,7 +75,7 @@ def test_shrink_and_perturb_by_hand(keep: float) -> None:
 
 
 def test_memory_starts_anew_at_a_reset() -> None:
-    config = NetworkConfig(torso="mlp", hidden=(4,), memory="lstm", memory_size=3)
+    config = network_config(torso="mlp", hidden=(4,), memory="lstm", memory_size=3)
     network, fresh = QNetwork(config, VECTOR), QNetwork(config, VECTOR)
     shrink_and_perturb(network, fresh, 0.5)
     assert_same(network.arrays(), fresh.arrays())
@@ -83,8 +86,8 @@ def flat(learner: Learner) -> dict[str, np.ndarray]:
 
 
 def test_the_learner_resets_at_its_period(make_batch: Make) -> None:
-    network = NetworkConfig(torso="dqn_2013", hidden=(8,))
-    settings: dict[str, Any] = {"step_size": 1e-6, "target_period": 100, "reset_keep": 0.75}
+    network = network_config(torso="dqn_2013", hidden=(8,))
+    settings: dict[str, Any] = {"learning_rate": 1e-6, "target_period": 100, "reset_keep": 0.75}
     learner = make_learner(PIXELS, network, reset_period=3, **settings)
     never = make_learner(PIXELS, network, **settings)
     for k in range(1, 8):
@@ -126,13 +129,13 @@ def test_n_and_the_discount_are_annealed_again_after_each_reset(make_batch: Make
     agent = {"n_step": 8, "n_step_final": 2, "discount": 0.9, "discount_final": 0.99, "anneal_updates": 2}
     learner = make_learner(agent=agent, reset_period=4)
     used: list[Horizon] = []
-    inner = learner.loss.prepare
+    inner = learner.objective.prepare
 
     def prepare(batch: Any, horizon: Horizon, generator: torch.Generator) -> Any:
         used.append(horizon)
         return inner(batch, horizon, generator)
 
-    learner.loss = learner.loss._replace(prepare=prepare)
+    learner.objective = learner.objective._replace(prepare=prepare)
     update(learner, make_batch(VECTOR, (2,) * 6, steps=8))
     # halfway: n = sqrt(8 * 2), the horizon 1 / (1 - discount) = sqrt(10 * 100)
     assert [h.n for h in used] == [8, 4, 2, 2, 8, 4]
@@ -142,12 +145,12 @@ def test_n_and_the_discount_are_annealed_again_after_each_reset(make_batch: Make
 
 def test_without_resets_n_is_annealed_once_and_without_finals_it_stays() -> None:
     learner = make_learner(agent={"n_step": 8, "n_step_final": 2, "discount": 0.9, "anneal_updates": 2})
-    got = [learner._horizon(number) for number in (0, 1, 2, 100)]
+    got = [horizon_at(learner.agent, number, None) for number in (0, 1, 2, 100)]
     assert [(h.n, round(h.discount, 9)) for h in got] == [(8, 0.9), (4, 0.9), (2, 0.9), (2, 0.9)]
     learner = make_learner(agent={"n_step": 3, "discount": 0.9, "discount_final": 0.0, "anneal_updates": 1})
-    assert learner._horizon(5) == (3, pytest.approx(0.0))
+    assert horizon_at(learner.agent, 5, None) == (3, pytest.approx(0.0))
     learner = make_learner(agent={"n_step": 3, "discount": 0.9})
-    assert learner._horizon(5) == (3, 0.9)
+    assert horizon_at(learner.agent, 5, None) == (3, 0.9)
 
 
 @pytest.mark.parametrize("value", [None, 0.05])
@@ -163,15 +166,15 @@ def test_gradients_are_clipped_as_pytorch_clips_them(value: float | None, norm: 
     if value is not None:
         nn.utils.clip_grad_value_(theirs, value)
     total = nn.utils.clip_grad_norm_(theirs, norm if norm is not None else float("inf"))
-    torch.testing.assert_close(learner._clip_gradients(), total)
+    torch.testing.assert_close(clip_gradients(learner.config.optimizer, learner.parameters), total)
     for p, q in zip(learner.parameters, theirs, strict=True):
         torch.testing.assert_close(p.grad, q.grad)
 
 
 def test_gradients_are_clipped_by_value_in_an_update(make_batch: Make) -> None:
-    learner = make_learner(network=MLP, optimizer="sgd", step_size=1.0, max_grad_norm=None, max_grad_value=1e-3)
+    learner = make_learner(network=MLP, optimizer="sgd", learning_rate=1.0, max_grad_norm=None, max_grad_value=1e-3)
     before = learner.weights().arrays
     stats = update(learner, make_batch(VECTOR))[1]
     moved = np.concatenate([(before[n] - a).ravel() for n, a in learner.weights().arrays.items()])
     assert np.abs(moved).max() == pytest.approx(1e-3, rel=1e-3)
-    assert stats.grad_norm == pytest.approx(np.linalg.norm(moved), rel=1e-3)
+    assert stats.metrics["grad_norm"] == pytest.approx(np.linalg.norm(moved), rel=1e-3)

@@ -12,6 +12,7 @@ import pytest
 from distdqn.config import BonusConfig, NetworkConfig, SequenceConfig
 from distdqn.learn.learner import Learner
 from distdqn.types import Batch, EnvSpec, UpdateStats
+from tests.configs import network_config
 from tests.learn.helpers import MLP, OPTIMISERS, PIXELS, TABLE, VECTOR, assert_same, differ, make_learner, update
 
 Make = Callable[..., Batch]
@@ -20,7 +21,7 @@ Make = Callable[..., Batch]
 @pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
 def test_goes_on_from_a_state_bit_for_bit(make_batch: Make, spec: EnvSpec, optimizer: dict[str, Any]) -> None:
-    network = replace(MLP, contrast=2.0)
+    network = network_config(MLP, contrast=2.0)
     settings: dict[str, Any] = {**optimizer, "target_period": 4, "schedule": "inverse", "schedule_decay": 0.1}
     batches = [make_batch(spec, (4, 4), seed=k) for k in range(6)]
 
@@ -57,7 +58,7 @@ def test_a_state_is_a_copy(make_batch: Make) -> None:
     assert differ(learner.weights().arrays, kept)
 
 
-@pytest.mark.parametrize("network", [replace(MLP, hidden=(17,)), replace(MLP, dueling=False), TABLE])
+@pytest.mark.parametrize("network", [network_config(MLP, hidden=(17,)), network_config(MLP, dueling=False), TABLE])
 def test_the_state_of_another_network_is_refused(make_batch: Make, network: NetworkConfig) -> None:
     learner, other = make_learner(), make_learner(network=network)
     update(learner, make_batch(VECTOR))
@@ -65,26 +66,26 @@ def test_the_state_of_another_network_is_refused(make_batch: Make, network: Netw
         other.restore(learner.state())
 
 
-SMALL = NetworkConfig(torso="dqn_2013", hidden=(8,))
-RECURRENT = replace(MLP, memory="gru", memory_size=6, previous=True)
+SMALL = network_config(torso="dqn_2013", hidden=(8,))
+RECURRENT = network_config(MLP, memory="gru", memory_size=6, previous=True)
 NGU = BonusConfig(kind="ngu", mixtures=3, embedding=4)
 # name: environment, network, agent, learner
 KINDS: dict[str, tuple[EnvSpec, NetworkConfig, dict[str, Any], dict[str, Any]]] = {
-    "noisy": (VECTOR, replace(MLP, noisy=True), {}, {}),
-    "dropout": (VECTOR, replace(MLP, dropout=0.5), {}, {}),
+    "noisy": (VECTOR, network_config(MLP, noisy=True), {}, {}),
+    "dropout": (VECTOR, network_config(MLP, dropout=0.5), {}, {}),
     "implicit_quantile": (
         VECTOR,
-        replace(MLP, head="implicit_quantile", online_quantiles=4, target_quantiles=3, cosines=5),
+        network_config(MLP, head="implicit_quantile", online_quantiles=4, target_quantiles=3, cosines=5),
         {},
         {},
     ),
-    "categorical": (VECTOR, replace(MLP, head="categorical", atoms=7, v_min=-3, v_max=3), {}, {}),
+    "categorical": (VECTOR, network_config(MLP, head="categorical", atoms=7, v_min=-3, v_max=3), {}, {}),
     "annealed": (VECTOR, MLP, {"n_step": 3, "n_step_final": 1, "discount_final": 0.5, "anneal_updates": 7}, {}),
     "reset": (VECTOR, MLP, {}, {"reset_period": 5, "optimizer": "adamw", "weight_decay": 0.1}),
     "augment": (PIXELS, SMALL, {}, {"augment": "both", "online_views": 2, "target_views": 2}),
     "autoencoder": (PIXELS, SMALL, {"autoencoder": 1.0}, {"optimizer": "adamw"}),
-    "batch_norm": (PIXELS, replace(SMALL, normalize="batch"), {}, {"target": "polyak"}),
-    "spectral_norm": (PIXELS, replace(SMALL, normalize="spectral"), {}, {"target": "polyak"}),
+    "batch_norm": (PIXELS, network_config(SMALL, normalize="batch"), {}, {"target": "polyak"}),
+    "spectral_norm": (PIXELS, network_config(SMALL, normalize="spectral"), {}, {"target": "polyak"}),
     "novelty": (
         VECTOR,
         RECURRENT,

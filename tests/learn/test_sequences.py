@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from distdqn.algo.exploration import ngu_mixture
-from distdqn.config import AgentConfig, BonusConfig, LearnerConfig, SequenceConfig
-from distdqn.learn.loss import Horizon, Lost
-from distdqn.learn.losses import make_loss
+from distdqn.config import AgentConfig, BonusConfig, SequenceConfig
+from distdqn.learn.learner import make_loss
 from distdqn.learn.minibatch import Minibatch
+from distdqn.learn.objective import Horizon, Outcome
 from distdqn.learn.sequences import make_sequence_loss, unpack
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
+from tests.configs import agent_config, learner_config
 from tests.learn import oracle
-from tests.learn.helpers import tensors
+from tests.learn.helpers import outcome, tensors
 from tests.learn.stream import observation, stream
 
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
@@ -35,9 +36,9 @@ def lost(
     *,
     n: int | None = None,
     discount: float = 0.9,
-) -> Lost:
+) -> Outcome:
     loss = make_sequence_loss(config, spec.stack, online, target)
-    return loss(batch, Horizon(n or config.n_step, discount), torch.Generator().manual_seed(SEED))
+    return outcome(loss, batch, Horizon(n or config.n_step, discount), torch.Generator().manual_seed(SEED))
 
 
 def steps_of(
@@ -94,7 +95,7 @@ def trace_goal(
     target: list[oracle.One],
 ) -> float:
     """The lambda-return from step `at`, by recursion."""
-    best = int(np.argmax((online if config.bootstrap == "double" else target)[at + 1].q))
+    best = int(np.argmax((online if config.bootstrap.kind == "double" else target)[at + 1].q))
     v = oracle.expand(target[at + 1].q[best], config)
     if batch.terminated[row, at]:
         return float(rewards[row, at])
@@ -158,7 +159,7 @@ def check(
     **agent: Any,
 ) -> None:
     settings = {"reward": "none", "n_step": 2, "temperature": 0.3, **agent}
-    config = AgentConfig(network=oracle.small(head, **(network or {})), **settings)
+    config = agent_config(network=oracle.small(head, **(network or {})), **settings)
     online, target = oracle.pair(config.network, spec, config.contexts)
     batch, episode = stream(
         spec, ROWS, config.window, seed=seed, memory=online.state_size, contexts=config.contexts, ends=ends
@@ -166,8 +167,8 @@ def check(
     if online.previous:
         at = int(online.memory.size)
         batch.memory[:, at] = np.arange(ROWS) % 5  # what was done last, plus one; none
-    if config.network.memory == "transformer":  # how many steps the state knows
-        batch.memory[:, int(online.memory.size) - 1] = np.arange(ROWS) % config.network.memory_steps
+    if config.network.memory.kind == "transformer":  # how many steps the state knows
+        batch.memory[:, int(online.memory.size) - 1] = np.arange(ROWS) % config.network.memory.steps
     got = lost(config, spec, online, target, tensors(batch), n=n, discount=discount)
     loss, priorities = expected(config, spec, online, target, batch, episode, n or config.n_step, discount)
     assert got.loss.item() == pytest.approx(loss, rel=1e-4)
@@ -219,7 +220,7 @@ def test_lambda_returns(memory: str, returns: str, bootstrap: str) -> None:
 @pytest.mark.parametrize("returns", ["n_step", "watkins"])
 def test_values_on_another_scale(returns: str) -> None:
     network = {**MEMORY, "memory": "gru"}
-    check(network=network, sequence=WINDOW, returns=returns, rescale=True, rescale_epsilon=0.01)
+    check(network=network, sequence=WINDOW, returns=returns, rescale=0.01)
 
 
 @pytest.mark.parametrize("start", ["stored", "zero"])
@@ -234,7 +235,7 @@ def test_each_context_has_its_rewards_and_its_discount(memory: str, returns: str
 def test_contexts_by_hand() -> None:
     """The first context has beta 0 and the config's discount, the last beta = weight and discount_min."""
     bonus = BonusConfig(kind="ngu", mixtures=2, weight=0.8, discount_min=0.5)
-    config = AgentConfig(
+    config = agent_config(
         network=oracle.small("scalar"), bonus=bonus, n_step=1, discount=0.9, reward="none", bootstrap="max"
     )
     online, target = oracle.pair(config.network, VECTOR, 2)
@@ -254,10 +255,10 @@ def test_contexts_by_hand() -> None:
 @pytest.mark.parametrize("bootstrap", ["max", "double", "munchausen"])
 @pytest.mark.parametrize("head", ["scalar", "categorical", "quantile"])
 def test_without_burn_in_length_and_memory_it_is_the_loss_of_transitions(head: str, bootstrap: str, n: int) -> None:
-    config = AgentConfig(network=oracle.small(head), bootstrap=bootstrap, n_step=n, temperature=0.3)
+    config = agent_config(network=oracle.small(head), bootstrap=bootstrap, n_step=n, temperature=0.3)
     online, target = oracle.pair(config.network, PIXELS)
     batch = tensors(stream(PIXELS, ROWS, n, seed=3)[0])
-    transition = make_loss(config, LearnerConfig(), PIXELS.stack, online, target)
+    transition = make_loss(config, learner_config(), PIXELS.stack, online, target)
     assert "transition" in transition.learn.__qualname__
     one = transition(batch, Horizon(n, 0.9), torch.Generator())
     two = lost(config, PIXELS, online, target, batch)
@@ -268,7 +269,7 @@ def test_without_burn_in_length_and_memory_it_is_the_loss_of_transitions(head: s
 
 
 def test_what_needs_sequences_gets_their_loss() -> None:
-    plain = AgentConfig(network=oracle.small("scalar"))
+    plain = agent_config(network=oracle.small("scalar"))
     for config in (
         replace(plain, sequence=SequenceConfig(length=2)),
         replace(plain, returns="peng"),
@@ -276,7 +277,7 @@ def test_what_needs_sequences_gets_their_loss() -> None:
         replace(plain, bonus=BonusConfig(kind="ngu", mixtures=2)),
     ):
         online, target = oracle.pair(config.network, VECTOR, config.contexts)
-        loss = make_loss(config, LearnerConfig(), 1, online, target)
+        loss = make_loss(config, learner_config(), 1, online, target)
         assert "sequence" in loss.learn.__qualname__
 
 
@@ -295,7 +296,7 @@ def test_observations_by_hand() -> None:
 @pytest.mark.parametrize("memory", ["rnn", "gru", "lstm", "transformer"])
 def test_burn_in_is_a_state_from_outside_to_the_gradient(memory: str) -> None:
     network = oracle.small("scalar", **{**MEMORY, "memory": memory})
-    config = AgentConfig(network=network, sequence=replace(WINDOW, burn_in=2), n_step=2, reward="none")
+    config = agent_config(network=network, sequence=replace(WINDOW, burn_in=2), n_step=2, reward="none")
     online, target = oracle.pair(network, VECTOR)
     target.load_state_dict(online.state_dict())  # so that both burn in to the same state
     batch, _ = stream(VECTOR, ROWS, config.window, memory=online.state_size, seed=6, ends=0)
@@ -331,7 +332,7 @@ def test_burn_in_is_a_state_from_outside_to_the_gradient(memory: str) -> None:
 def test_a_loss_reaches_back_through_time() -> None:
     """Only the last of three loss positions has an error, but the first observation has a gradient."""
     network = oracle.small("scalar", memory="lstm", memory_size=6)
-    config = AgentConfig(network=network, sequence=SequenceConfig(length=3), n_step=1, loss="squared", reward="none")
+    config = agent_config(network=network, sequence=SequenceConfig(length=3), n_step=1, loss="squared", reward="none")
     online, target = oracle.pair(network, VECTOR)
     batch = tensors(stream(VECTOR, 1, 3, memory=online.state_size, ends=0)[0])
     batch.terminated[:] = True  # every target is the reward alone
@@ -350,7 +351,7 @@ def test_a_loss_reaches_back_through_time() -> None:
 def test_a_zero_start_ignores_the_stored_state_and_keeps_the_context() -> None:
     bonus = BonusConfig(kind="ngu", mixtures=3)
     network = oracle.small("scalar", **{**MEMORY, "memory": "gru"})
-    config = AgentConfig(network=network, sequence=replace(WINDOW, start="zero"), bonus=bonus)
+    config = agent_config(network=network, sequence=replace(WINDOW, start="zero"), bonus=bonus)
     online, target = oracle.pair(network, VECTOR, 3)
     batch = stream(VECTOR, ROWS, config.window, memory=online.state_size, contexts=3)[0]
     batch.memory[:, 6] = np.arange(ROWS) % 4  # of h there are six numbers, then comes the previous action
@@ -369,7 +370,7 @@ def test_a_zero_start_ignores_the_stored_state_and_keeps_the_context() -> None:
 
 def test_what_is_written_at_a_dummy_changes_nothing() -> None:
     network = oracle.small("scalar", **{**MEMORY, "memory": "lstm"})
-    config = AgentConfig(network=network, sequence=WINDOW, n_step=3, reward="none")
+    config = agent_config(network=network, sequence=WINDOW, n_step=3, reward="none")
     online, target = oracle.pair(network, VECTOR)
     batch = stream(VECTOR, ROWS, config.window, memory=online.state_size, seed=4)[0]
     dummy = batch.age == -1
@@ -386,7 +387,7 @@ def test_what_is_written_at_a_dummy_changes_nothing() -> None:
 
 def test_windows_of_nothing_but_dummies_have_no_loss_and_no_priority() -> None:
     network = oracle.small("scalar", memory="gru", memory_size=4)
-    config = AgentConfig(network=network, sequence=SequenceConfig(length=1, burn_in=1), n_step=1)
+    config = agent_config(network=network, sequence=SequenceConfig(length=1, burn_in=1), n_step=1)
     online, target = oracle.pair(network, VECTOR)
     batch = stream(VECTOR, 3, 2, memory=online.state_size, ends=0)[0]
     batch.last[:, 0], batch.age[:, 1] = True, -1

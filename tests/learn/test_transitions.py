@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from distdqn.config import AgentConfig, BonusConfig, LearnerConfig
-from distdqn.learn.loss import Horizon, Lost
-from distdqn.learn.losses import make_loss
+from distdqn.learn.learner import make_loss
+from distdqn.learn.objective import Horizon, Outcome
 from distdqn.types import Batch, EnvSpec
+from tests.configs import agent_config, learner_config
 from tests.learn import oracle
-from tests.learn.helpers import tensors
+from tests.learn.helpers import outcome, tensors
 
 Make = Callable[..., Batch]
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
@@ -30,10 +31,10 @@ def expected(config: AgentConfig, batch: Batch, horizon: Horizon) -> tuple[float
     """The loss, and each row's priority and mean Q."""
     online, target = oracle.pair(config.network, VECTOR)
     tau_tm1 = tau_t = [None] * ROWS
-    if config.network.head == "implicit_quantile":  # the target network's fractions are drawn first
+    if config.network.head.kind == "implicit_quantile":  # the target network's fractions are drawn first
         random = generator()
-        tau_t = list(torch.rand(ROWS, config.network.target_quantiles, generator=random))
-        tau_tm1 = list(torch.rand(ROWS, config.network.online_quantiles, generator=random))
+        tau_t = list(torch.rand(ROWS, config.network.head.target_quantiles, generator=random))
+        tau_tm1 = list(torch.rand(ROWS, config.network.head.online_quantiles, generator=random))
     rewards = batch.reward
     if config.bonus.kind == "ngu":
         rewards = rewards + config.bonus.weight * batch.bonus
@@ -53,9 +54,10 @@ def expected(config: AgentConfig, batch: Batch, horizon: Horizon) -> tuple[float
     return float(np.mean(losses)), priorities, q
 
 
-def got(config: AgentConfig, batch: Batch, horizon: Horizon, learner: LearnerConfig | None = None) -> Lost:
+def got(config: AgentConfig, batch: Batch, horizon: Horizon, learner: LearnerConfig | None = None) -> Outcome:
     online, target = oracle.pair(config.network, VECTOR)
-    return make_loss(config, learner or LearnerConfig(), 1, online, target)(tensors(batch), horizon, generator())
+    loss = make_loss(config, learner or learner_config(), 1, online, target)
+    return outcome(loss, tensors(batch), horizon, generator())
 
 
 def check(config: AgentConfig, batch: Batch, horizon: Horizon) -> None:
@@ -72,7 +74,7 @@ def check(config: AgentConfig, batch: Batch, horizon: Horizon) -> None:
 @pytest.mark.parametrize("head", oracle.HEADS)
 def test_every_head_with_every_bootstrap(make_batch: Make, head: str, bootstrap: str, n: int) -> None:
     """In windows of three steps; n below that is an annealed one, and its discount another than the config's."""
-    config = AgentConfig(network=oracle.small(head), bootstrap=bootstrap, reward="none", temperature=0.3)
+    config = agent_config(network=oracle.small(head), bootstrap=bootstrap, reward="none", temperature=0.3)
     check(config, make_batch(VECTOR, (ROWS,), steps=3, seed=4), Horizon(n, 0.8))
 
 
@@ -80,14 +82,14 @@ def test_every_head_with_every_bootstrap(make_batch: Make, head: str, bootstrap:
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 @pytest.mark.parametrize("head", oracle.HEADS)
 def test_every_head_with_both_losses(make_batch: Make, head: str, loss: str, dueling: bool) -> None:
-    config = AgentConfig(network=oracle.small(head, dueling=dueling), loss=loss, reward="none")
+    config = agent_config(network=oracle.small(head, dueling=dueling), loss=loss, reward="none")
     check(config, make_batch(VECTOR, (ROWS,), seed=5), Horizon(2, 0.9))
 
 
 @pytest.mark.parametrize("bootstrap", oracle.BOOTSTRAPS)
 def test_values_on_another_scale(make_batch: Make, bootstrap: str) -> None:
-    config = AgentConfig(
-        network=oracle.small("scalar"), bootstrap=bootstrap, reward="none", rescale=True, temperature=0.3
+    config = agent_config(
+        network=oracle.small("scalar"), bootstrap=bootstrap, reward="none", rescale=1e-3, temperature=0.3
     )
     batch = make_batch(VECTOR, (ROWS,), seed=6)
     check(config, replace(batch, reward=50 * batch.reward), Horizon(3, 0.9))
@@ -95,39 +97,41 @@ def test_values_on_another_scale(make_batch: Make, bootstrap: str) -> None:
 
 def test_one_bonus_for_all_is_weighed_and_added_to_the_reward(make_batch: Make) -> None:
     bonus = BonusConfig(kind="ngu", mixtures=1, weight=0.7)
-    config = AgentConfig(network=oracle.small("scalar"), reward="none", bonus=bonus)
+    config = agent_config(network=oracle.small("scalar"), reward="none", bonus=bonus)
     check(config, make_batch(VECTOR, (ROWS,), seed=7, bonus=True), Horizon(3, 0.9))
 
 
 @pytest.mark.parametrize("bootstrap", ["double", "munchausen"])
 @pytest.mark.parametrize("head", ["scalar", "categorical", "quantile"])
 def test_views_of_nearly_the_same_image_change_nothing(make_batch: Make, head: str, bootstrap: str) -> None:
-    config = AgentConfig(network=oracle.small(head), bootstrap=bootstrap, temperature=0.3)
+    config = agent_config(network=oracle.small(head), bootstrap=bootstrap, temperature=0.3)
     batch = make_batch(PIXELS, (ROWS,), seed=8)
     online, target = oracle.pair(config.network, PIXELS)
 
-    def lost(learner: LearnerConfig) -> tuple[Lost, list[torch.Tensor]]:
-        lost = make_loss(config, learner, 2, online, target)(tensors(batch), Horizon(3, 0.9), generator())
+    def lost(learner: LearnerConfig) -> tuple[Outcome, list[torch.Tensor]]:
+        loss = make_loss(config, learner, 2, online, target)
+        lost = outcome(loss, tensors(batch), Horizon(3, 0.9), generator())
         return lost, list(torch.autograd.grad(lost.loss, list(online.parameters())))
 
-    plain, gradient = lost(LearnerConfig())
+    plain, gradient = lost(learner_config())
     views = {"augment": "intensity", "online_views": 3, "target_views": 2}
-    viewed, same = lost(LearnerConfig(augment_intensity=1e-9, **views))
+    viewed, same = lost(learner_config(augment_intensity=1e-9, **views))
     assert viewed.loss.item() == pytest.approx(plain.loss.item(), rel=1e-5)
     torch.testing.assert_close(viewed.priority, plain.priority, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(viewed.q, plain.q, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(same, gradient, rtol=1e-3, atol=1e-5)
-    assert lost(LearnerConfig(augment_intensity=0.5, **views))[0].loss != plain.loss
+    assert lost(learner_config(augment_intensity=0.5, **views))[0].loss != plain.loss
 
 
 def test_views_by_hand(make_batch: Make) -> None:
     """M = 2 and K = 3: each online view's loss against the mean of three targets (Yarats et al. 2021, eq. 2)."""
-    config = AgentConfig(network=oracle.small("scalar"), bootstrap="max", reward="none", loss="squared")
-    learner = LearnerConfig(augment="intensity", augment_intensity=0.5, online_views=2, target_views=3)
+    config = agent_config(network=oracle.small("scalar"), bootstrap="max", reward="none", loss="squared")
+    learner = learner_config(augment="intensity", augment_intensity=0.5, online_views=2, target_views=3)
     batch = make_batch(PIXELS, (ROWS,), steps=1, seed=9)
     batch.age[:] = 5  # no plane is from before the episode
     online, target = oracle.pair(config.network, PIXELS)
-    lost = make_loss(config, learner, 2, online, target)(tensors(batch), Horizon(1, 0.9), generator())
+    loss = make_loss(config, learner, 2, online, target)
+    lost = outcome(loss, tensors(batch), Horizon(1, 0.9), generator())
     random = generator()
     shown = []
     for count, frames in ((2, batch.frames[:, :2]), (3, batch.frames[:, 1:])):

@@ -18,16 +18,17 @@ from distdqn.learn import weight_gradients
 from distdqn.learn.weight_gradients import WeightGradients
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
+from tests.configs import network_config
 from tests.learn.helpers import OPTIMISERS, PIXELS, assert_same, make_learner, update
 
 SPEC = EnvSpec("pixels", (42, 42), "uint8", 2, 3)
 NETWORKS = [
-    NetworkConfig(torso="small", hidden=(64,)),
-    NetworkConfig(torso="dqn_2013", hidden=(32, 16), dueling=True),
-    NetworkConfig(torso="lenet", hidden=(16,), normalize="batch"),
-    NetworkConfig(torso="impala", hidden=(16,), normalize="layer"),
-    NetworkConfig(torso="impala", hidden=(16,), normalize="spectral", noisy=True),
-    NetworkConfig(torso="small", hidden=(16,), head="implicit_quantile"),
+    network_config(torso="small", hidden=(64,)),
+    network_config(torso="dqn_2013", hidden=(32, 16), dueling=True),
+    network_config(torso="lenet", hidden=(16,), normalize="batch"),
+    network_config(torso="impala", hidden=(16,), normalize="layer"),
+    network_config(torso="impala", hidden=(16,), normalize="spectral", noisy=True),
+    network_config(torso="small", hidden=(16,), head="implicit_quantile"),
 ]
 
 
@@ -54,7 +55,7 @@ def gradients(network: nn.Module, loss: Callable[[], Tensor], aside: WeightGradi
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.torso}-{c.normalize}-{c.head}")
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.torso.kind}-{c.torso.normalize}-{c.head.kind}")
 def test_they_are_the_same_bit_for_bit(config: NetworkConfig, bf16: bool, pool: ThreadPoolExecutor) -> None:
     torch.manual_seed(0)
     network = QNetwork(config, SPEC)
@@ -179,10 +180,12 @@ def test_a_copy_of_the_network_has_weights_of_its_own(pool: ThreadPoolExecutor) 
 
 
 @pytest.mark.parametrize("optimizer", OPTIMISERS, ids=str)
-@pytest.mark.parametrize("bf16", ["off", "on"])
-def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimizer: dict[str, Any], bf16: str) -> None:
-    network = NetworkConfig(torso="small", hidden=(8,))
-    alone, beside = (make_learner(PIXELS, network, threads=t, bf16=bf16, l2=1e-3, **optimizer) for t in (1, 2))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimizer: dict[str, Any], precision: str) -> None:
+    network = network_config(torso="small", hidden=(8,))
+    alone, beside = (
+        make_learner(PIXELS, network, threads=t, precision=precision, l2=1e-3, **optimizer) for t in (1, 2)
+    )
     assert alone.gradients is None and beside.gradients is not None
     for learner in (alone, beside):
         for call in range(2):
@@ -202,6 +205,6 @@ def test_a_learner_learns_the_same(make_batch: Callable[..., Batch], optimizer: 
     ],
 )
 def test_when_the_backward_pass_is_shared(settings: dict[str, Any], network: dict[str, Any], shared: bool) -> None:
-    config = NetworkConfig(torso="small", hidden=(8,), **network)
+    config = network_config(torso="small", hidden=(8,), **network)
     learner = make_learner(PIXELS, config, **{"threads": 2, **settings})
-    assert (learner.gradients is not None) == shared
+    assert (getattr(learner.pace, "gradients", None) is not None) == shared

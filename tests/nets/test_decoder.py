@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distdqn.config import NetworkConfig
 from distdqn.nets.decoder import Decoder
 from distdqn.nets.torso import CONVOLUTIONAL, make_torso
+from tests.configs import network_config
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("size", [(84, 84), (42, 42), (10, 5), (210, 160), (7, 100), (1, 1)])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_shapes(name: str, size: tuple[int, int], outputs: int) -> None:
-    torso = make_torso(NetworkConfig(torso=name), (3, *size))
+    torso = make_torso(network_config(torso=name).torso, (3, *size))
     decoder = Decoder(torso.map_shape, (outputs, *size))
     assert decoder(torso(torch.rand(2, 3, *size))).shape == (2, outputs, *size)
 
@@ -67,7 +67,7 @@ def test_an_autoencoder_learns_a_handful_of_images(options: dict[str, object], s
     for i in range(4):  # a bright quarter, another one in each image
         y, x = (i // 2) * size[0] // 2, (i % 2) * size[1] // 2
         images[i, 0, y : y + size[0] // 2, x : x + size[1] // 2] = 1
-    torso = make_torso(NetworkConfig(**options), images.shape[1:])
+    torso = make_torso(network_config(**options).torso, images.shape[1:])
     decoder = Decoder(torso.map_shape, (1, *size))
     parameters = [*torso.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, 5e-3)

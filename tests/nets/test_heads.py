@@ -8,18 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from distdqn.config import NetworkConfig
-from distdqn.nets.head import Head, make_head
+from distdqn.config import HeadConfig
+from distdqn.nets.head import Head
+from distdqn.nets.heads import make_head
 from distdqn.nets.noisy import NoisyLinear, resample_noise
+from tests.configs import network_config
 
 B, F, A = 4, 6, 3
 KINDS = {"scalar": None, "categorical": 5, "quantile": 7, "implicit_quantile": 2}
 """Numbers of each action that the heads of this page have."""
 
 
-def config(head: str = "scalar", **kwargs) -> NetworkConfig:
+def config(head: str = "scalar", **kwargs) -> HeadConfig:
     sizes = {"atoms": 5, "v_min": -1.0, "v_max": 3.0, "quantiles": 7, "acting_quantiles": 2, "cosines": 3}
-    return NetworkConfig(torso="mlp", head=head, **{"hidden": (8,), **sizes, **kwargs})
+    return network_config(torso="mlp", head=head, **{"hidden": (8,), **sizes, **kwargs}).head
 
 
 def fill(layer: nn.Module, weight: list, bias: list | None = None) -> None:
@@ -149,7 +151,7 @@ def test_categorical_is_a_distribution_within_the_support() -> None:
 
 
 def test_a_table_has_one_number_for_each_state_and_action() -> None:
-    head = make_head(NetworkConfig(torso="tabular", hidden=(64,)), 5, 3)
+    head = make_head(network_config(torso="tabular", hidden=(64,)).head, 5, 3)
     assert [tuple(p.shape) for p in head.parameters()] == [(3, 5)]
     table = torch.arange(15.0).reshape(3, 5)
     with torch.no_grad():

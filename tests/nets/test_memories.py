@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distdqn.config import NetworkConfig
 from distdqn.nets.memory import Memory, Transformer, make_memory
 from distdqn.nets.transformer import Block, Gate
+from tests.configs import network_config
 
 D, UNITS = 3, 4
 REMEMBERING = ("rnn", "gru", "lstm", "transformer")
@@ -22,7 +22,7 @@ def memory_of(kind: str, steps: int = 3, layers: int = 2) -> Memory:
     """With random numbers for all parameters, also for those that start at zero."""
     torch.manual_seed(0)
     sizes = {"memory_size": UNITS, "memory_steps": steps, "memory_layers": layers, "memory_heads": 2}
-    memory = make_memory(NetworkConfig(memory=kind, **sizes), D)
+    memory = make_memory(network_config(memory=kind, **sizes).memory, D)
     for parameter in memory.parameters():
         nn.init.normal_(parameter, std=0.7)
     return memory
@@ -131,7 +131,7 @@ def test_cells_are_those_of_pytorch(kind: str, oracle: type[nn.RNNBase]) -> None
 
 
 def test_no_memory_lets_features_through() -> None:
-    memory, features = make_memory(NetworkConfig(), 7), torch.rand(3, 7)
+    memory, features = make_memory(network_config().memory, 7), torch.rand(3, 7)
     assert (memory.size, memory.features, memory.initial(3).shape) == (0, 7, (3, 0))
     out, state = memory(features, memory.initial(3))
     assert torch.equal(out, features) and state.shape == (3, 0)
@@ -215,7 +215,7 @@ def test_unreal_entries_of_a_state_do_not_matter() -> None:
 
 def test_a_new_transformer_is_nearly_linear() -> None:
     torch.manual_seed(0)
-    memory = make_memory(NetworkConfig(memory="transformer", memory_size=64), D)
+    memory = make_memory(network_config(memory="transformer", memory_size=64).memory, D)
     features = window(2, 30)
     out, x = memory.unroll(features, memory.initial(2), never(2, 30))[0], memory.input(features)
     # two gates with z about sigmoid(-2) = 0.12 leave (1 - 0.12)^2 = 0.78 of the stream

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from distdqn.config import NetworkConfig
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 from distdqn.types import EnvSpec
+from tests.configs import network_config
 
 
 def pixels(height: int = 10, width: int = 5, stack: int = 2, actions: int = 3) -> EnvSpec:
@@ -33,7 +34,7 @@ DUELING = [(torso, d) for torso in ("dqn_2013", "dqn_2015", "mlp") for d in (Fal
 @pytest.mark.parametrize("size", [(10, 5), (42, 42), (84, 84), (210, 160)])
 def test_q_of_pixels(torso: str, dueling: bool, size: tuple[int, int]) -> None:
     spec = pixels(*size, stack=4, actions=6)
-    network = QNetwork(NetworkConfig(torso=torso, hidden=(16,), dueling=dueling), spec)
+    network = QNetwork(network_config(torso=torso, hidden=(16,), dueling=dueling), spec)
     (q, dist, tau), state = network(images(spec), None)
     assert (q.shape, q.dtype, dist, tau, state) == ((4, 6), torch.float32, None, None, None)
     assert q.isfinite().all()
@@ -41,26 +42,26 @@ def test_q_of_pixels(torso: str, dueling: bool, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("torso", ["mlp", "tabular"])
 def test_q_of_vectors(torso: str) -> None:
-    network = QNetwork(NetworkConfig(torso=torso, hidden=(16,)), vector())
+    network = QNetwork(network_config(torso=torso, hidden=(16,)), vector())
     values, state = network(torch.rand(4, 5), network.initial(torch.zeros(4, dtype=torch.int64)))
     assert (values.q.shape, state.shape) == ((4, 3), (4, 0))
 
 
 def test_bytes_are_scaled_to_one_and_floats_are_not() -> None:
     spec = pixels(2, 2, stack=1, actions=1)
-    network = QNetwork(NetworkConfig(torso="tabular", hidden=()), spec)
+    network = QNetwork(network_config(torso="tabular", hidden=()), spec)
     with torch.no_grad():
         network.head.value[0].weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
     frame = torch.tensor([[[[255, 0], [51, 255]]]], dtype=torch.uint8)
     assert network(frame)[0].q.item() == pytest.approx(1 + 100 * 51 / 255 + 1000)
-    network = QNetwork(NetworkConfig(torso="tabular", hidden=()), vector(1, 1))
+    network = QNetwork(network_config(torso="tabular", hidden=()), vector(1, 1))
     with torch.no_grad():
         network.head.value[0].weight.fill_(2.0)
     assert network(torch.tensor([[255.0]]))[0].q.item() == 510
 
 
 def test_tabular_is_a_table() -> None:
-    network = QNetwork(NetworkConfig(torso="tabular", hidden=(32,), initialize="zeros"), vector(4, 3))
+    network = QNetwork(network_config(torso="tabular", hidden=(32,), initializer="zeros"), vector(4, 3))
     assert not network(torch.eye(4))[0].q.any()
     assert [tuple(p.shape) for p in network.parameters()] == [(3, 4)]
     table = np.arange(12.0, dtype=np.float32).reshape(4, 3)
@@ -69,7 +70,7 @@ def test_tabular_is_a_table() -> None:
 
 
 def test_arrays_round_trip_as_copies() -> None:
-    spec, config = pixels(), NetworkConfig(torso="dqn_2013", hidden=(8,), dueling=True)
+    spec, config = pixels(), network_config(torso="dqn_2013", hidden=(8,), dueling=True)
     one, two = QNetwork(config, spec), QNetwork(config, spec)
     observation = images(spec)
     expected = one(observation)[0].q
@@ -88,16 +89,16 @@ def test_arrays_round_trip_as_copies() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        (NetworkConfig(torso="mlp", hidden=(8,)), vector(actions=4)),
-        (NetworkConfig(torso="mlp", hidden=(8,)), vector(size=6)),
-        (NetworkConfig(torso="mlp", hidden=(9,)), vector()),
-        (NetworkConfig(torso="mlp", hidden=(8, 8)), vector()),
-        (NetworkConfig(torso="mlp", hidden=(8,), dueling=True), vector()),
-        (NetworkConfig(torso="tabular"), vector()),
+        (network_config(torso="mlp", hidden=(8,)), vector(actions=4)),
+        (network_config(torso="mlp", hidden=(8,)), vector(size=6)),
+        (network_config(torso="mlp", hidden=(9,)), vector()),
+        (network_config(torso="mlp", hidden=(8, 8)), vector()),
+        (network_config(torso="mlp", hidden=(8,), dueling=True), vector()),
+        (network_config(torso="tabular"), vector()),
     ],
 )
 def test_arrays_of_another_network_are_refused(other: tuple[NetworkConfig, EnvSpec]) -> None:
-    network = QNetwork(NetworkConfig(torso="mlp", hidden=(8,)), vector())
+    network = QNetwork(network_config(torso="mlp", hidden=(8,)), vector())
     before = network.arrays()
     with pytest.raises(ValueError, match="another network"):
         network.load_arrays(QNetwork(*other).arrays())
@@ -107,7 +108,7 @@ def test_arrays_of_another_network_are_refused(other: tuple[NetworkConfig, EnvSp
 
 def test_contrast_subtracts_the_mean_frame() -> None:
     spec = pixels(2, 1, stack=1, actions=1)
-    network = QNetwork(NetworkConfig(torso="tabular", hidden=(), contrast=5.0), spec)
+    network = QNetwork(network_config(torso="tabular", hidden=(), contrast=5.0), spec)
     with torch.no_grad():
         network.head.value[0].weight.copy_(torch.tensor([[1.0, 10.0]]))
     # two windows of two frames; their mean is (51, 102) / 255 = (0.2, 0.4)
@@ -118,7 +119,7 @@ def test_contrast_subtracts_the_mean_frame() -> None:
     assert network(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
     network.centre(torch.zeros_like(frames))  # measured once
     assert network(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
-    other = QNetwork(NetworkConfig(torso="tabular", hidden=(), contrast=5.0), spec)
+    other = QNetwork(network_config(torso="tabular", hidden=(), contrast=5.0), spec)
     other.load_arrays(network.arrays())  # the mean travels with the weights
     assert other(observation)[0].q.item() == pytest.approx(expected, rel=1e-5)
 
@@ -126,7 +127,7 @@ def test_contrast_subtracts_the_mean_frame() -> None:
 def test_bfloat16_stays_close_and_gives_float32() -> None:
     torch.manual_seed(0)
     spec = pixels(42, 42, stack=4)
-    network = QNetwork(NetworkConfig(torso="dqn_2013", hidden=(32,), dueling=True), spec)
+    network = QNetwork(network_config(torso="dqn_2013", hidden=(32,), dueling=True), spec)
     exact = network(images(spec))[0].q
     network.bf16 = True
     rounded = network(images(spec))[0].q

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distdqn.config import NetworkConfig
 from distdqn.nets.torso import CONVOLUTIONAL, Convolutions, SpectralConv2d, Torso, make_torso
+from tests.configs import network_config
 
 NORMALISATIONS = ["none", "batch", "layer", "spectral"]
 SIZES = [(10, 5), (20, 20), (36, 36), (42, 42), (84, 84), (210, 160), (7, 100), (1, 1)]
@@ -27,7 +27,7 @@ LAYERS = {
 
 def torso_of(name: str, shape: tuple[int, ...], **options: object) -> Torso:
     torch.manual_seed(0)
-    return make_torso(NetworkConfig(torso=name, **options), shape)
+    return make_torso(network_config(torso=name, **options).torso, shape)
 
 
 def side_after(name: str, side: int) -> int:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from distdqn.config import NetworkConfig
 from distdqn.nets.noisy import resample_noise
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec
+from tests.configs import network_config
 
 PIXELS = EnvSpec("pixels", (10, 8), "uint8", 2, 3)
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 3)
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
 def make(torso: str = "mlp", contexts: int = 1, **config: Any) -> QNetwork:
     torch.manual_seed(3)
     network = QNetwork(
-        NetworkConfig(torso=torso, hidden=(7,), memory_size=8, memory_steps=4, memory_heads=2, **config),
+        network_config(torso=torso, hidden=(7,), memory_size=8, memory_steps=4, memory_heads=2, **config),
         VECTOR if torso in ("mlp", "tabular") else PIXELS,
         contexts,
     )
@@ -198,7 +198,7 @@ def test_arrays_carry_all_of_a_recurrent_noisy_network() -> None:
     )
     torch.manual_seed(9)
     two = QNetwork(
-        NetworkConfig(
+        network_config(
             torso="small",
             hidden=(7,),
             memory_size=8,

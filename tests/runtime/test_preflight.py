@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from distdqn.act.actor import Actor
 from distdqn.config import (
     ActorsConfig,
-    AgentConfig,
     BonusConfig,
     ConfigError,
     EnvConfig,
@@ -25,25 +23,26 @@ from distdqn.config import (
 )
 from distdqn.envs.registry import check_env
 from distdqn.machine import Machine
-from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.runtime.preflight import GIB, bytes_per_transition, check, state_size
 from distdqn.types import EnvSpec, Weights
+from tests.configs import agent_config, learner_config, network_config
 
 LARGE = Machine(64, 8, 1024 * GIB, 1024 * GIB, 1024 * GIB)
 VECTOR = EnvSpec("poles", (4,), "float32", 1, 2)
 PIXELS = EnvSpec("screen", (20, 20), "uint8", 2, 2)
-CONVOLUTIONAL = NetworkConfig(torso="small")
-MLP = NetworkConfig(torso="mlp")
+CONVOLUTIONAL = network_config(torso="small")
+MLP = network_config(torso="mlp")
 
 
-LEARNER = LearnerConfig()
+LEARNER = learner_config()
 
 
 def line(spec: EnvSpec, network: NetworkConfig, folder: Path, learner: LearnerConfig = LEARNER, **agent: Any) -> str:
     """What `check` says of an agent in an environment, "" where nothing is wrong."""
-    config = RunConfig(agent=AgentConfig(network=network, **agent), learner=learner, run_dir=str(folder))
+    config = RunConfig(agent=agent_config(network=network, **agent), learner=learner, run_dir=str(folder))
     said = ""
     try:
         check(config, spec, LARGE)
@@ -55,18 +54,18 @@ def line(spec: EnvSpec, network: NetworkConfig, folder: Path, learner: LearnerCo
 
 def test_convolutions_need_images(tmp_path: Path) -> None:
     for torso in ("dqn_2015", "dqn_2013", "small", "impala", "lenet"):
-        message = line(VECTOR, NetworkConfig(torso=torso), tmp_path)
+        message = line(VECTOR, network_config(torso=torso), tmp_path)
         assert message.startswith(f"agent.network.torso={torso}: needs images, but poles gives vectors of 4")
-        assert line(PIXELS, NetworkConfig(torso=torso), tmp_path) == ""
+        assert line(PIXELS, network_config(torso=torso), tmp_path) == ""
     assert line(VECTOR, MLP, tmp_path) == line(PIXELS, MLP, tmp_path) == ""
-    table = NetworkConfig(torso="tabular")
+    table = network_config(torso="tabular")
     assert line(PIXELS, table, tmp_path).startswith("agent.network.torso=tabular: needs one-hot vectors, but screen")
     assert line(VECTOR, table, tmp_path) == ""
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
 def test_augmentation_needs_images(tmp_path: Path, augment: str) -> None:
-    learner = LearnerConfig(augment=augment)
+    learner = learner_config(augment=augment)
     assert line(VECTOR, MLP, tmp_path, learner).startswith(f"learner.augment={augment}: needs images, but poles")
     assert line(PIXELS, MLP, tmp_path, learner) == ""
 
@@ -79,7 +78,7 @@ def test_an_autoencoder_needs_images(tmp_path: Path) -> None:
 
 def test_pretrained_weights_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "torso.safetensors"
-    network = replace(CONVOLUTIONAL, pretrained=str(path))
+    network = network_config(CONVOLUTIONAL, pretrained=str(path))
     assert line(PIXELS, network, tmp_path).startswith(f"agent.network.pretrained={path}: no such file; `distdqn")
     path.mkdir()
     assert "no such file" in line(PIXELS, network, tmp_path)
@@ -100,12 +99,12 @@ def test_what_cannot_be_hidden(hide: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.parametrize("memory", ["none", "rnn", "gru", "lstm", "transformer"])
 def test_the_state_is_as_large_as_the_networks(memory: str, previous: bool, contexts: int) -> None:
-    network = NetworkConfig(
+    network = network_config(
         torso="mlp", memory=memory, memory_size=8, memory_steps=5, memory_layers=2, previous=previous
     )
     bonus = BonusConfig(kind="ngu", mixtures=contexts) if contexts > 1 else BonusConfig()
     config = RunConfig(
-        agent=AgentConfig(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
+        agent=agent_config(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
         actors=ActorsConfig(rollout_steps=65),
     )
     assert state_size(config) == QNetwork(network, VECTOR, contexts).state_size
@@ -116,8 +115,8 @@ def test_the_state_is_as_large_as_the_networks(memory: str, previous: bool, cont
     ("network", "sequence"),
     [
         (MLP, SequenceConfig()),
-        (replace(MLP, memory="lstm", memory_size=64), SequenceConfig(length=8, burn_in=4, overlap=4)),
-        (replace(MLP, memory="transformer", memory_size=64, memory_steps=8), SequenceConfig(length=8)),
+        (network_config(MLP, memory="lstm", memory_size=64), SequenceConfig(length=8, burn_in=4, overlap=4)),
+        (network_config(MLP, memory="transformer", memory_size=64, memory_steps=8), SequenceConfig(length=8)),
     ],
 )
 def test_a_full_shard_takes_what_was_estimated(
@@ -127,9 +126,9 @@ def test_a_full_shard_takes_what_was_estimated(
     capacity = 2048
     config = RunConfig(
         env=EnvConfig(kind="catch"),
-        agent=AgentConfig(network=network, sequence=sequence, bonus=bonus),
+        agent=agent_config(network=network, sequence=sequence, bonus=bonus),
         actors=ActorsConfig(count=1, envs_per_actor=8, rollout_steps=64),
-        learner=LearnerConfig(batch_size=32),
+        learner=learner_config(batch_size=32),
         replay=ReplayConfig(capacity=capacity, min_size=64),
     )
     actor = Actor(config.env, config.agent, config.actors, 0, 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distdqn.config import BonusConfig
-from distdqn.nets.novelty import Normalizer, NoveltyNetwork
+from distdqn.nets.novelty_network import Normalizer, NoveltyNetwork
 from distdqn.types import EnvSpec
 
 PIXELS = EnvSpec("pixels", (20, 16), "uint8", 3, 4)

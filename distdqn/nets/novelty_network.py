@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distdqn.config import BonusConfig, NetworkConfig
+from distdqn.config import BonusConfig, TorsoConfig
+from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.initialize import initialize
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
 HIDDEN = 128
+PREFIX = "novelty/"
+"""In front of the names of the arrays that the actors get."""
 
 
 class Normalizer(nn.Module):
@@ -47,7 +50,7 @@ class Normalizer(nn.Module):
 def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
     """A small torso and the width of what it gives."""
     if spec.pixels:
-        torso = make_torso(NetworkConfig(torso="small"), spec.observation_shape)
+        torso = make_torso(TorsoConfig("small"), spec.observation_shape)
         return torso, torso.features
     return nn.Sequential(nn.Linear(spec.observation_shape[0], HIDDEN), nn.ReLU()), HIDDEN
 
@@ -107,7 +110,7 @@ class NoveltyNetwork(nn.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and buffers by name, on the CPU."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        return module_arrays(self)
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` of the same network gave.
@@ -115,10 +118,4 @@ class NoveltyNetwork(nn.Module):
         Raises:
             ValueError: other names or shapes, so another network.
         """
-        own = self.state_dict()
-        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
-            raise ValueError("these weights belong to another network: agent.bonus or the environment differs")
-        with torch.no_grad():
-            for name, value in own.items():
-                # the arrays may be read-only views of shared memory, which from_numpy warns about
-                value.copy_(torch.from_numpy(np.array(arrays[name])))
+        load_module_arrays(self, arrays, "agent.bonus")

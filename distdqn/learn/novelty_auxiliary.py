@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from distdqn.config import BonusConfig
+from distdqn.learn.auxiliary import Auxiliary, observed
+from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.optimizer import optimizer_state, restore_optimizer
-from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.novelty_network import PREFIX, NoveltyNetwork
 from distdqn.types import EnvSpec, State
 
 MAX_GRAD_NORM = 40.0
 
 
-class NoveltyLearner:
+class NoveltyAuxiliary(Auxiliary):
     """Trains a `NoveltyNetwork` with an Adam of its own, apart from the Q-network (Badia et al. 2020, section 2).
 
-    Loop:
-        figures = learner.update(observation, action, next_observation, mask)
-        arrays = learner.arrays()   # for the actors' `Novelty.load`
+    Args:
+        burn_in: steps of a window before its first loss position.
     """
 
-    def __init__(self, config: BonusConfig, spec: EnvSpec, device: torch.device | str, seed: int) -> None:
-        self.config = config
+    def __init__(self, config: BonusConfig, spec: EnvSpec, seed: int, burn_in: int = 0) -> None:
+        super().__init__()
+        self.config, self.at, self.stack = config, burn_in, spec.stack
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = NoveltyNetwork(config, spec).to(device)
+            self.network = NoveltyNetwork(config, spec)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=config.step_size)
+        self.optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        return []
+
+    def learn(self, batch: Minibatch) -> dict[str, Tensor]:
+        """On the first loss position of each window, which is no dummy and whose next step is of its episode."""
+        age = batch.age[:, self.at]
+        now, later = (observed(batch, self.at + i, self.stack, age + i) for i in (0, 1))
+        return self.update(now, batch.action[:, self.at], later, (age >= 0) & ~batch.last[:, self.at])
 
     def update(self, observation: Tensor, action: Tensor, next_observation: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """One gradient step on the transitions that `mask` leaves; none where it leaves nothing.
@@ -64,19 +76,14 @@ class NoveltyLearner:
             "distillation_error": distillation.detach(),
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """A copy of the networks, the random one included, for the actors."""
-        return self.network.arrays()
+    def published(self) -> dict[str, np.ndarray]:
+        """The networks, the random one included, for the actors' `IntrinsicReward.load`."""
+        return {PREFIX + name: array for name, array in self.network.arrays().items()}
 
     def state(self) -> State:
         """The networks and the optimizer's moments, as arrays."""
         return {"network": self.network.arrays(), "optimizer": optimizer_state(self.optimizer)}
 
     def restore(self, state: State) -> None:
-        """Takes over what `state` gave.
-
-        Raises:
-            ValueError: the state belongs to another network.
-        """
         self.network.load_arrays(state["network"])
         restore_optimizer(self.optimizer, state["optimizer"])

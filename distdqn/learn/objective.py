@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from distdqn.algo.exploration import ngu_mixture
+from distdqn.algo.horizon import anneal_discount, anneal_horizon
 from distdqn.algo.returns import transform_reward
 from distdqn.config import AgentConfig
 from distdqn.learn.minibatch import Minibatch
@@ -21,27 +23,35 @@ class Horizon(NamedTuple):
     discount: float
 
 
-class Lost(NamedTuple):
-    """What a loss function gives: the loss (scalar), each window's priority `[B]`, and its mean Q `[B]`."""
+def horizon_at(agent: AgentConfig, update: int, reset_period: int | None) -> Horizon:
+    """The horizon of gradient step `update`, where it moves with the updates since the last reset (BBF)."""
+    if agent.n_step_final is None and agent.discount_final is None:
+        return Horizon(agent.n_step, agent.discount)
+    since = update % reset_period if reset_period else update
+    n = anneal_horizon(since, agent.n_step, agent.n_step_final or agent.n_step, agent.anneal_updates)
+    final = agent.discount if agent.discount_final is None else agent.discount_final
+    return Horizon(n, anneal_discount(since, agent.discount, final, agent.anneal_updates))
+
+
+class Outcome(NamedTuple):
+    """What a loss function gives: the loss (scalar), each window's priority `[B]`, its mean Q `[B]`, and scalars of its
+    own by name, which are recorded as `learner/NAME`."""
 
     loss: Tensor
     priority: Tensor
     q: Tensor
+    metrics: Mapping[str, Tensor] = MappingProxyType({})
 
 
-class Loss(NamedTuple):
-    """A loss function in two parts, `learn(prepare(batch, horizon, generator), generator)`, called as
-    `loss(batch, horizon, generator)` where one follows the other.
+class Objective(NamedTuple):
+    """A loss function in two parts, `learn(prepare(batch, horizon, generator), generator)`.
 
     `prepare` does what needs no weights but the target network's, so that it may be done for the next minibatch
     while this one is learned from: it must neither read nor change anything else that `learn` changes.
     """
 
     prepare: Callable[[Minibatch, Horizon, torch.Generator], Any]
-    learn: Callable[[Any, torch.Generator], Lost]
-
-    def __call__(self, batch: Minibatch, horizon: Horizon, generator: torch.Generator) -> Lost:
-        return self.learn(self.prepare(batch, horizon, generator), generator)
+    learn: Callable[[Any, torch.Generator], Outcome]
 
 
 class Rewards:
@@ -66,10 +76,3 @@ class Rewards:
             return reward + betas[0] * batch.bonus, discount
         context = batch.memory[:, -1].long()
         return reward + betas[context].unsqueeze(1) * batch.bonus, discounts[context]
-
-
-def draw_tau(config: AgentConfig, count: int, rows: int, generator: torch.Generator) -> Tensor | None:
-    """Quantile fractions U(0, 1) `[rows, count]` where the head asks for them (Dabney et al. 2018b)."""
-    if config.network.head != "implicit_quantile":
-        return None
-    return torch.rand(rows, count, generator=generator, device=generator.device)

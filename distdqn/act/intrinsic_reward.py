@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distdqn.algo import novelty
 from distdqn.config import BonusConfig
-from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.novelty_network import PREFIX, NoveltyNetwork
 from distdqn.types import EnvSpec
 
 HORIZON = 100_000
@@ -67,12 +67,12 @@ class EpisodicMemory:
         self.written = 0
 
 
-class Novelty:
+class IntrinsicReward:
     """The intrinsic reward of an actor's N slots, with a copy of the learner's networks, on the CPU.
 
     Loop:
-        novelty.load(arrays)                        # what `NoveltyLearner.arrays` gave
-        bonus = novelty.bonus(observation, start)   # once for each observation, in order
+        reward.load(weights.arrays)                # what the learner published
+        bonus = reward.bonus(observation, start)   # once for each observation, in order
     """
 
     def __init__(self, config: BonusConfig, spec: EnvSpec, slots: int, seed: int) -> None:
@@ -87,8 +87,8 @@ class Novelty:
         """Of the distillation error."""
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over the learner's networks. Embeddings already in memory stay as they were."""
-        self.network.load_arrays(arrays)
+        """Takes over the learner's networks, the `novelty/...` of `arrays`. Embeddings in memory stay as they were."""
+        self.network.load_arrays({n.removeprefix(PREFIX): a for n, a in arrays.items() if n.startswith(PREFIX)})
 
     @torch.inference_mode()
     def bonus(self, observation: Tensor, start: np.ndarray) -> np.ndarray:

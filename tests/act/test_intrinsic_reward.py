@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distdqn.act.novelty import EpisodicMemory, Novelty, RunningMoments
+from distdqn.act.intrinsic_reward import EpisodicMemory, IntrinsicReward, RunningMoments
 from distdqn.config import BonusConfig
-from distdqn.nets.novelty import NoveltyNetwork
+from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.types import EnvSpec
 
 VECTOR = EnvSpec("vector", (4,), "float32", 1, 3)
@@ -21,7 +21,7 @@ PIXELS = EnvSpec("pixels", (12, 12), "uint8", 2, 3)
 EPISODIC = BonusConfig(kind="ngu", memory=10, neighbours=3, embedding=5, lifelong_max=1.0)
 
 
-def run(novelty: Novelty, observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def run(novelty: IntrinsicReward, observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Bonuses `[T, N]` of `observations` `[T, N, ...]`."""
     return np.stack([novelty.bonus(torch.from_numpy(x), s) for x, s in zip(observations, starts, strict=True)])
 
@@ -59,7 +59,7 @@ def naive(network: NoveltyNetwork, config: BonusConfig, observations: np.ndarray
 def test_against_algorithm_1(lifelong_max: float, neighbours: int, seed: int) -> None:
     config = BonusConfig(memory=10, neighbours=neighbours, embedding=5, lifelong_max=lifelong_max)
     rng, slots, steps = np.random.default_rng(seed), 3, 30
-    novelty = Novelty(config, VECTOR, slots, seed)
+    novelty = IntrinsicReward(config, VECTOR, slots, seed)
     # few different states, so that some come again
     states = rng.standard_normal((6, 4), np.float32)
     observations = states[rng.integers(0, 6, (steps, slots))] + 1e-3 * rng.random((steps, slots, 4), np.float32)
@@ -106,7 +106,7 @@ def test_running_moments_forget_beyond_the_horizon() -> None:
 
 
 def test_a_state_again_and_again_earns_less_and_a_new_one_more() -> None:
-    novelty, rng = Novelty(EPISODIC, VECTOR, 1, 0), np.random.default_rng(0)
+    novelty, rng = IntrinsicReward(EPISODIC, VECTOR, 1, 0), np.random.default_rng(0)
     no = np.array([False])
     run(novelty, rng.standard_normal((8, 1, 4), np.float32), np.zeros((8, 1), bool))
     same = torch.from_numpy(rng.standard_normal((1, 4), np.float32))
@@ -119,7 +119,7 @@ def test_a_state_again_and_again_earns_less_and_a_new_one_more() -> None:
 
 
 def test_an_episode_empties_its_own_slot_alone() -> None:
-    novelty = Novelty(EPISODIC, VECTOR, 2, 0)
+    novelty = IntrinsicReward(EPISODIC, VECTOR, 2, 0)
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 4), np.float32))
     for other in (x + 1, x, x, x):
         before = novelty.bonus(other, np.array([False, False]))
@@ -130,8 +130,8 @@ def test_an_episode_empties_its_own_slot_alone() -> None:
 
 
 def test_an_unusual_distillation_error_multiplies_the_bonus_up_to_its_limit() -> None:
-    def novelty(lifelong_max: float) -> Novelty:
-        return Novelty(BonusConfig(memory=10, embedding=5, lifelong_max=lifelong_max), VECTOR, 1, 0)
+    def novelty(lifelong_max: float) -> IntrinsicReward:
+        return IntrinsicReward(BonusConfig(memory=10, embedding=5, lifelong_max=lifelong_max), VECTOR, 1, 0)
 
     def factor(x: float) -> float:
         observation, no = torch.full((1, 4), x), np.array([False])
@@ -149,8 +149,8 @@ def test_pixels_and_loading() -> None:
     rng = np.random.default_rng(0)
     observations, starts = rng.integers(0, 256, (20, 2, 2, 12, 12), np.uint8), rng.random((20, 2)) < 0.1
     config = BonusConfig(memory=10, neighbours=3, embedding=5)
-    one, other = Novelty(config, PIXELS, 2, 0), Novelty(config, PIXELS, 2, 1)
-    other.load(one.network.arrays())
+    one, other = IntrinsicReward(config, PIXELS, 2, 0), IntrinsicReward(config, PIXELS, 2, 1)
+    other.load({f"novelty/{n}": a for n, a in one.network.arrays().items()})
     got = run(one, observations, starts)
     assert np.isfinite(got).all() and (got > 0).all()
     np.testing.assert_array_equal(got, run(other, observations, starts))
@@ -161,7 +161,7 @@ def test_a_seed_reproduces_and_leaves_others_randomness_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, same, other = (run(Novelty(EPISODIC, VECTOR, 2, seed), observations, starts) for seed in (0, 0, 1))
+    one, same, other = (run(IntrinsicReward(EPISODIC, VECTOR, 2, seed), observations, starts) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(1), expected)
     np.testing.assert_array_equal(one, same)
     assert (one[1:] != other[1:]).any()

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from distdqn.config import BonusConfig
-from distdqn.learn.novelty import NoveltyLearner
+from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.types import EnvSpec
 
 RING = EnvSpec("ring", (8,), "float32", 1, 3)
 PIXELS = EnvSpec("pixels", (12, 12), "uint8", 2, 3)
-CONFIG = BonusConfig(kind="ngu", embedding=8, step_size=3e-3)
+CONFIG = BonusConfig(kind="ngu", embedding=8, learning_rate=3e-3)
 Transitions = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -37,7 +37,7 @@ def equal(one: dict, two: dict) -> bool:
 
 
 def test_inverse_dynamics_learns_how_the_ring_moves() -> None:
-    learner, rng = NoveltyLearner(CONFIG, RING, "cpu", 0), np.random.default_rng(0)
+    learner, rng = NoveltyAuxiliary(CONFIG, RING, 0), np.random.default_rng(0)
     figures = [learner.update(*ring(rng)) for _ in range(150)]
     assert figures[0]["inverse_loss"] == pytest.approx(np.log(3), rel=0.15)  # of three actions, before learning
     assert figures[-1]["inverse_loss"] < 0.05
@@ -48,7 +48,7 @@ def test_inverse_dynamics_learns_how_the_ring_moves() -> None:
 
 
 def test_distillation_error_falls_on_what_was_seen_and_stays_on_what_was_not() -> None:
-    learner, rng = NoveltyLearner(CONFIG, RING, "cpu", 0), np.random.default_rng(0)
+    learner, rng = NoveltyAuxiliary(CONFIG, RING, 0), np.random.default_rng(0)
     x = torch.from_numpy(rng.standard_normal((64, 8), np.float32))
     seen, unseen = x.clone(), x.clone()
     seen[:, 0], unseen[:, 0] = x[:, 0].abs(), -x[:, 0].abs() - 1
@@ -64,10 +64,10 @@ def test_distillation_error_falls_on_what_was_seen_and_stays_on_what_was_not() -
 
 
 def test_figures_are_those_of_the_valid_rows_before_the_step() -> None:
-    learner, batch = NoveltyLearner(CONFIG, PIXELS, "cpu", 0), pixels(np.random.default_rng(0))
+    learner, batch = NoveltyAuxiliary(CONFIG, PIXELS, 0), pixels(np.random.default_rng(0))
     x, action, y, mask = batch
     assert 0 < mask.sum() < len(mask)
-    network = NoveltyLearner(CONFIG, PIXELS, "cpu", 0).network
+    network = NoveltyAuxiliary(CONFIG, PIXELS, 0).network
     network.measure(y[mask])
     p = network.action_logits(network.embed(x[mask]), network.embed(y[mask])).softmax(-1)
     got = learner.update(*batch)
@@ -79,7 +79,7 @@ def test_figures_are_those_of_the_valid_rows_before_the_step() -> None:
 
 
 def test_masked_rows_change_nothing() -> None:
-    one, two = (NoveltyLearner(CONFIG, RING, "cpu", 0) for _ in range(2))
+    one, two = (NoveltyAuxiliary(CONFIG, RING, 0) for _ in range(2))
     x, action, y, mask = ring(np.random.default_rng(0))
     mask[::3] = False
     one.update(x, action, y, mask)
@@ -91,35 +91,35 @@ def test_masked_rows_change_nothing() -> None:
 
 
 def test_the_first_step_has_the_step_size() -> None:
-    learner = NoveltyLearner(CONFIG, RING, "cpu", 0)
-    before = learner.arrays()["inverse.2.bias"]
+    learner = NoveltyAuxiliary(CONFIG, RING, 0)
+    before = learner.network.arrays()["inverse.2.bias"]
     learner.update(*ring(np.random.default_rng(0)))
     # Adam's moments of one gradient g: g / sqrt(g^2) = +-1
-    np.testing.assert_allclose(np.abs(learner.arrays()["inverse.2.bias"] - before), 3e-3, rtol=1e-2)
+    np.testing.assert_allclose(np.abs(learner.network.arrays()["inverse.2.bias"] - before), 3e-3, rtol=1e-2)
 
 
 def test_the_random_network_never_changes() -> None:
-    learner, rng = NoveltyLearner(CONFIG, PIXELS, "cpu", 0), np.random.default_rng(0)
-    before = learner.arrays()
+    learner, rng = NoveltyAuxiliary(CONFIG, PIXELS, 0), np.random.default_rng(0)
+    before = learner.network.arrays()
     learner.update(*pixels(rng))
-    changed = {k.split(".")[0] for k, v in learner.arrays().items() if (v != before[k]).any()}
+    changed = {k.split(".")[0] for k, v in learner.network.arrays().items() if (v != before[k]).any()}
     assert changed == {"normalize", "embedding", "inverse", "predictor"}
 
 
 def test_a_largest_factor_of_one_switches_distillation_off() -> None:
-    learner = NoveltyLearner(BonusConfig(embedding=8, lifelong_max=1.0), RING, "cpu", 0)
-    before = learner.arrays()
+    learner = NoveltyAuxiliary(BonusConfig(embedding=8, lifelong_max=1.0), RING, 0)
+    before = learner.network.arrays()
     assert learner.update(*ring(np.random.default_rng(0)))["distillation_error"] == 0
-    after = learner.arrays()
+    after = learner.network.arrays()
     assert all((after[k] == v).all() for k, v in before.items() if k.startswith("predictor"))
-    other = NoveltyLearner(BonusConfig(embedding=8, lifelong_max=1.0), RING, "cpu", 1)
+    other = NoveltyAuxiliary(BonusConfig(embedding=8, lifelong_max=1.0), RING, 1)
     other.restore(learner.state())
     assert equal(other.state(), learner.state())
 
 
 @pytest.mark.parametrize(("spec", "batch"), [(RING, ring), (PIXELS, pixels)], ids=["ring", "pixels"])
 def test_a_restored_learner_goes_on_bit_for_bit(spec: EnvSpec, batch) -> None:
-    one, other = NoveltyLearner(CONFIG, spec, "cpu", 0), NoveltyLearner(CONFIG, spec, "cpu", 1)
+    one, other = NoveltyAuxiliary(CONFIG, spec, 0), NoveltyAuxiliary(CONFIG, spec, 1)
     rng = np.random.default_rng(0)
     for _ in range(3):
         one.update(*batch(rng))
@@ -136,14 +136,14 @@ def test_a_restored_learner_goes_on_bit_for_bit(spec: EnvSpec, batch) -> None:
 
 def test_another_networks_state_is_refused() -> None:
     with pytest.raises(ValueError, match="another network"):
-        NoveltyLearner(CONFIG, RING, "cpu", 0).restore(NoveltyLearner(CONFIG, PIXELS, "cpu", 0).state())
+        NoveltyAuxiliary(CONFIG, RING, 0).restore(NoveltyAuxiliary(CONFIG, PIXELS, 0).state())
 
 
 def test_a_seed_reproduces_and_leaves_others_randomness_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, same, other = (NoveltyLearner(CONFIG, RING, "cpu", seed) for seed in (0, 0, 1))
+    one, same, other = (NoveltyAuxiliary(CONFIG, RING, seed) for seed in (0, 0, 1))
     for learner in (one, same, other):
         learner.update(*ring(np.random.default_rng(0)))
     assert torch.equal(torch.rand(1), expected)

@@ -1,0 +1,92 @@
+"""How acting departs from the greedy action: what actors and evaluators choose their actions with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distdqn.algo import exploration
+from distdqn.config import ExplorationConfig
+from distdqn.config.section import build
+
+
+class Exploration:
+    """Chooses the actions of N slots. One of one's own overrides `actions`, and `epsilons` where it has any.
+
+    Args:
+        config: `agent.exploration`.
+        places: int64 `[N]`, the slots' places among those of all actors, which they keep when an actor is replaced.
+        count: slots of all actors.
+        rng: the only source of chance.
+    """
+
+    def __init__(self, config: ExplorationConfig, places: np.ndarray, count: int, rng: np.random.Generator) -> None:
+        self.config, self.places, self.count, self.rng = config, places, count, rng
+
+    def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
+        """Actions int64 `[N]` of `q` `[N, A]` after `env_steps` agent steps of the whole system."""
+        raise NotImplementedError
+
+    def epsilons(self, env_steps: int) -> np.ndarray:
+        """epsilon of each slot `[N]`, which is recorded with its games; 0 where none is used."""
+        return np.zeros(len(self.places))
+
+
+class EpsilonGreedy(Exploration):
+    """The greedy action, or with probability epsilon a uniform one."""
+
+    def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
+        return exploration.epsilon_greedy(q, self.epsilons(env_steps), self.rng)
+
+
+class Fixed(EpsilonGreedy):
+    """One epsilon for ever, for an evaluation's `slots`."""
+
+    def __init__(self, epsilon: float, slots: int, rng: np.random.Generator) -> None:
+        super().__init__(ExplorationConfig(), np.arange(slots), slots, rng)
+        self.epsilon = np.full(slots, epsilon)
+
+    def epsilons(self, env_steps: int) -> np.ndarray:
+        return self.epsilon
+
+
+class Ladder(EpsilonGreedy):
+    """Ape-X's ladder over all slots of all actors (Horgan et al. 2018)."""
+
+    def epsilons(self, env_steps: int) -> np.ndarray:
+        return exploration.ladder(self.count, self.config.epsilon, self.config.alpha)[self.places]
+
+
+class Annealed(EpsilonGreedy):
+    """One epsilon for all slots, on a line over agent steps (Mnih et al. 2015)."""
+
+    def epsilons(self, env_steps: int) -> np.ndarray:
+        c = self.config
+        epsilon = exploration.annealed(env_steps, c.epsilon, c.final_epsilon, c.anneal_steps)
+        return np.full(len(self.places), epsilon)
+
+
+class Boltzmann(Exploration):
+    """Drawn from softmax(Q / temperature), the temperature on a line over agent steps."""
+
+    def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
+        c = self.config
+        temperature = exploration.annealed(env_steps, c.temperature, c.final_temperature, c.anneal_steps)
+        return exploration.boltzmann(q, temperature, self.rng)
+
+
+class Greedy(Exploration):
+    """The greedy action, for networks whose noise explores."""
+
+    def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
+        return q.argmax(1)
+
+
+EXPLORATIONS = {"ladder": Ladder, "annealed": Annealed, "boltzmann": Boltzmann, "greedy": Greedy}
+
+
+def make_exploration(
+    config: ExplorationConfig, places: np.ndarray, count: int, rng: np.random.Generator
+) -> Exploration:
+    """The scheme that `config` names; arguments as in `Exploration`."""
+    scheme: Exploration = build(config, EXPLORATIONS, places, count, rng)
+    return scheme

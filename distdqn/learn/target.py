@@ -1,0 +1,52 @@
+"""When and how the target network follows the online network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distdqn.config import ResetConfig, TargetConfig
+from distdqn.learn.regularize import shrink_and_perturb
+from distdqn.nets.qnetwork import QNetwork
+
+
+class TargetUpdate:
+    """Follows the online network as `config` says, and resets both where `reset` asks for it.
+
+    Args:
+        network: becomes the target network, and starts as `online` is.
+    """
+
+    def __init__(self, config: TargetConfig, reset: ResetConfig, online: QNetwork, network: QNetwork) -> None:
+        self.config, self.reset = config, reset
+        self.online, self.network = online, network.requires_grad_(False).eval()
+        self.copy()
+
+    def copy(self) -> None:
+        """Takes over the online network's weights."""
+        self.network.load_state_dict(self.online.state_dict())
+
+    def reset_due(self, updates: int) -> bool:
+        """Whether the networks are reset after so many updates."""
+        return self.reset.period is not None and updates % self.reset.period == 0
+
+    def jumps(self, updates: int) -> bool:
+        """Whether the target network changes after so many updates."""
+        return self.config.kind == "polyak" or updates % self.config.period == 0 or self.reset_due(updates)
+
+    @torch.no_grad()
+    def follow(self, updates: int) -> None:
+        """Follows the online network after its update number `updates`."""
+        if self.config.kind == "polyak":
+            own: list[Tensor] = list(self.network.parameters())
+            others: list[Tensor] = list(self.online.parameters())
+            torch._foreach_lerp_(own, others, self.config.tau)
+            for buffer, other in zip(self.network.buffers(), self.online.buffers(), strict=True):
+                buffer.copy_(other)
+        elif updates % self.config.period == 0:
+            self.copy()
+
+    def shrink(self, fresh: QNetwork) -> None:
+        """Resets the online network towards a `fresh` one, and the target to it."""
+        shrink_and_perturb(self.online, fresh, self.reset.keep)
+        self.copy()
