@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
-from distdqn.run_folder import RunFolder, RunFolderError
+from distdqn.run_folder import RunFolder
+from distdqn.train import BAD_INPUT, add_options, exit_code
 
-BAD_INPUT = 2
 EXAMPLES = """examples:
   distdqn train                                        Pong, in a form that fits this machine
   distdqn train experiment=cartpole                    a minute or two on a laptop
@@ -34,19 +34,17 @@ BENCH = """Measures this machine with the config at hand and prints one table. K
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a door; gives the exit code: 0 done, 2 bad input, 3 stopped early but resumable, 1 anything else."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if str(Path.cwd()) not in sys.path:  # as with `python -m`: my_module:MyClass is found beside the user
+        sys.path.insert(0, str(Path.cwd()))
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        arguments.insert(0, "train")
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.door not in ("train", "pretrain", "resume", "bench") and rest:
-        parser.error(f"{known.door} does not know {' '.join(rest)}")
-    try:
-        code: int = known.run(known, rest)
-        return code
-    except (ConfigError, RunFolderError) as error:
-        print(f"distdqn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("distdqn: interrupted", file=sys.stderr)
-        return 1
+    takes_keys = known.door in ("train", "pretrain", "resume", "bench")
+    if wrong := [text for text in rest if not takes_keys or text.startswith("-")]:
+        parser.error(f"{known.door} does not know {' '.join(wrong)}")
+    return exit_code(lambda: known.run(known, rest))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from distdqn.config.compose import experiments
+    from distdqn.config.keys import experiments
 
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
@@ -73,20 +71,28 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train an agent",
         formatter_class=formatter,
-        usage="distdqn train [KEY=VALUE ...]",
-        description="Trains. Takes Hydra overrides as they are; without any, it learns Pong.",
-        epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}\nkeys and defaults: distdqn train --keys",
+        usage="distdqn train [KEY=VALUE ...] [OPTION ...]",
+        description="Trains. Takes Hydra's overrides and options; without any, it learns Pong.",
+        epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}",
     )
-    door.add_argument("--keys", action="store_true", help="print every key with its value and leave")
+    add_options(door)
     door.set_defaults(run=_train)
     door = doors.add_parser(
         "pretrain",
         help="an autoencoder for the agent's torso, on what a random agent sees",
         formatter_class=formatter,
+<<<<<<< HEAD
         usage="distdqn pretrain [images=N] [updates=N] [out=FILE.safetensors] [KEY=VALUE ...]",
         description="Trains the torso of the config as an encoder; other keys as for train.\n"
+=======
+        usage="distdqn pretrain [OPTION ...] [KEY=VALUE ...]",
+        description="Trains the torso of the config as an encoder; keys as for train.\n"
+>>>>>>> doors
         "Use it with agent.network.torso.pretrained=FILE.safetensors.",
     )
+    door.add_argument("--images", type=_positive, default=20_000, help="of a random agent (default: 20000)")
+    door.add_argument("--updates", type=_positive, default=2_000, help="minibatches (default: 2000)")
+    door.add_argument("--out", type=_weights_file, default=Path("pretrained/torso.safetensors"), help="file of weights")
     door.set_defaults(run=_pretrain)
     door = doors.add_parser(
         "resume",
@@ -136,11 +142,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _train(known: argparse.Namespace, overrides: list[str]) -> int:
-    from distdqn.config.compose import compose
-    from distdqn.envs.registry import check_env
-    from distdqn.runtime.preflight import check
+def _weights_file(text: str) -> Path:
+    if not text.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"{text}: must be a file's path that ends in .safetensors")
+    return Path(text)
 
+
+def _train(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.train import train
+
+<<<<<<< HEAD
     config = compose(overrides)
     if known.keys:
         _print_keys(config)
@@ -171,12 +182,15 @@ def _print_keys(config: RunConfig) -> None:
     from distdqn.config import to_mapping
 
     print(yaml.safe_dump(to_mapping(config), sort_keys=False), end="")
+=======
+    return train(known, overrides)
+>>>>>>> doors
 
 
 def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.pretrain import pretrain
 
-    return pretrain(overrides)
+    return pretrain(overrides, known.images, known.updates, known.out)
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +31,17 @@ SIZE = 1e-3
 """Weight of the features' mean square beside the reconstruction loss."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Keys of this door's own: `images` of a random agent, `updates` on minibatches of learner.batch_size, and `out`,
-    the file of weights; the picture lies beside it."""
+def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
+    """Trains the torso of the config that `overrides` compose, writes it and a picture. Gives the exit code.
 
-    images: int = 20_000
-    updates: int = 2_000
-    out: str = "pretrained/torso.safetensors"
-
-
-def pretrain(arguments: list[str]) -> int:
-    """Trains the torso of the config that `arguments` compose, writes it and a picture. Gives the exit code.
+    Args:
+        images: how many of a random agent.
+        updates: on minibatches of learner.batch_size.
+        out: the file of weights; the picture lies beside it.
 
     Raises:
         ConfigError: a bad key or value, one line that names it.
     """
-    options, overrides = split(arguments)
     config = compose(overrides)
     spec = check_env(config.env)
     torso = config.agent.network.torso
@@ -59,40 +52,20 @@ def pretrain(arguments: list[str]) -> int:
         )
     torch.set_num_threads(config.learner.threads)
     torch.manual_seed(config.seed)
-    images = collect(config, spec, options.images + SHOWN)
-    print(f"{options.images} images of {spec.name} by a random agent")
+    seen = collect(config, spec, images + SHOWN)
+    print(f"{images} images of {spec.name} by a random agent")
     network = QNetwork(config.agent.network, spec).to(pick_device(config.learner.device))
-    network.centre(torch.from_numpy(images[:, -1]).to(next(network.parameters()).device))
+    network.centre(torch.from_numpy(seen[:, -1]).to(next(network.parameters()).device))
     autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec).to(next(network.parameters()).device)
-    fit(network, autoencoder, images[SHOWN:], options.updates, config)
-    out = Path(options.out).absolute()
-    save_torso(network, out)
-    picture = out.with_suffix(".png")
-    error = draw(network, autoencoder, images[:SHOWN], picture)
+    fit(network, autoencoder, seen[SHOWN:], updates, config)
+    save_torso(network, out.absolute())
+    picture = out.absolute().with_suffix(".png")
+    error = draw(network, autoencoder, seen[:SHOWN], picture)
     print(
-        f"{out}: train with agent.network.torso.pretrained={options.out}\n"
+        f"{out.absolute()}: train with agent.network.torso.pretrained={out}\n"
         f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]"
     )
     return 0
-
-
-def split(arguments: list[str]) -> tuple[Options, list[str]]:
-    """This door's own keys, checked, and the overrides that are left for the config."""
-    own: dict[str, object] = {}
-    rest = []
-    for text in arguments:
-        key, equals, value = text.partition("=")
-        if key not in ("images", "updates", "out") or not equals:
-            rest.append(text)
-        elif key == "out":
-            if not value.endswith(".safetensors"):
-                raise ConfigError(f"out={value}: must be a file's path that ends in .safetensors")
-            own[key] = value
-        elif value.isdigit() and int(value) >= 1:
-            own[key] = int(value)
-        else:
-            raise ConfigError(f"{key}={value}: must be a whole number of at least 1")
-    return Options(**own), rest  # type: ignore[arg-type]
 
 
 def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:

@@ -83,7 +83,7 @@ KINDS: dict[str, tuple[EnvSpec, NetworkConfig, dict[str, Any], dict[str, Any]]] 
     "annealed": (VECTOR, MLP, {"n_step": 3, "n_step_final": 1, "discount_final": 0.5, "anneal_updates": 7}, {}),
     "reset": (VECTOR, MLP, {}, {"reset_period": 5, "optimizer": "adamw", "weight_decay": 0.1}),
     "augment": (PIXELS, SMALL, {}, {"augment": "both", "online_views": 2, "target_views": 2}),
-    "autoencoder": (PIXELS, SMALL, {"autoencoder": 1.0}, {"optimizer": "adamw"}),
+    "autoencoder": (PIXELS, SMALL, {"auxiliary": "autoencoder"}, {"optimizer": "adamw"}),
     "batch_norm": (PIXELS, network_config(SMALL, normalize="batch"), {}, {"target": "polyak"}),
     "spectral_norm": (PIXELS, network_config(SMALL, normalize="spectral"), {}, {"target": "polyak"}),
     "novelty": (

@@ -1,0 +1,102 @@
+"""What there is to choose: the experiments, and every key with its default, read off files and dataclasses."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distdqn.config.run import RunConfig
+from distdqn.config.section import Section, describe, kinds_of
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def experiments() -> dict[str, str]:
+    """Each experiment's name and the first line that says what it is."""
+    found = {}
+    for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
+        comments = [x[2:].strip() for x in path.read_text().splitlines() if x.startswith("# ") and "@package" not in x]
+        found[path.stem] = comments[0] if comments else ""
+    return found
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key, as `learner.batch_size`; `meaning` is one line, and empty where the name says it."""
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def sections(cls: type[Section] = RunConfig) -> Iterator[tuple[type[Section], list[Key]]]:
+    """`cls` with the keys of its own, then each section in it."""
+    meanings, nested, own = _meanings(cls), [], []
+    for field in fields(cls):
+        kind = kinds_of(cls)[field.name]
+        if isinstance(kind, type) and issubclass(kind, Section):
+            nested.append(kind)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        name = f"{cls.key}.{field.name}".lstrip(".")
+        own.append(Key(name, _written(default), describe(kind, field.metadata), meanings.get(field.name, "")))
+    yield cls, own
+    for kind in nested:
+        yield from sections(kind)
+
+
+def markdown() -> str:
+    """A table for each section."""
+    lines = []
+    for cls, keys in sections():
+        lines += [f"### {f'`{cls.key}`' if cls.key else 'The run'}", "", _doc(cls), ""]
+        lines += ["| key | default | may be | |", "|---|---|---|---|"]
+        for key in keys:
+            cells = (f"`{key.name}`", f"`{key.default}`" if key.default else "", key.allowed, key.meaning)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def text() -> str:
+    """The same for a terminal."""
+    lines = []
+    for cls, keys in sections():
+        lines += ["", f"# {_doc(cls)}"]
+        for key in keys:
+            lines.append(f"{key.name}={key.default}")
+            lines += [f"    {line}" for line in (key.allowed, key.meaning) if line]
+    return "\n".join(lines[1:])
+
+
+def _doc(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split())
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """The string below each field of `cls`, in one line."""
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return found
+
+
+def _written(value: Any) -> str:
+    """`value` as an override writes it."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_written, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,100 @@
+"""The door `distdqn train`: Hydra's command line in front of a run, or of a sweep of runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from distdqn.config import ConfigError, RunConfig
+from distdqn.run_folder import RunFolder, RunFolderError
+
+BAD_INPUT = 2
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """That of `run`; what was asked for wrongly is said in one line."""
+    try:
+        return run()
+    except (ConfigError, RunFolderError) as error:
+        print(f"distdqn: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("distdqn: interrupted", file=sys.stderr)
+        return 1
+
+
+def add_options(door: argparse.ArgumentParser) -> None:
+    """Hydra's own options, which go on to Hydra as they are; here they are told from what nobody knows."""
+    door.add_argument("--keys", action="store_true", help="print every key, its default and its meaning, and leave")
+    door.add_argument("--config-dir", "-cd", metavar="DIR", help="groups of your own: DIR/experiment/mine.yaml")
+    door.add_argument("--resolve", action="store_true", help="with --cfg: interpolations as what they stand for")
+    door.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
+    one = door.add_mutually_exclusive_group()
+    one.add_argument("--multirun", "-m", action="store_true", help="a run for each combination of seed=1,2 and so on")
+    one.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config and leave")
+    info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    one.add_argument("--info", "-i", nargs="?", const="all", choices=info, help="how it was composed")
+    one.add_argument("--hydra-help", action="store_true", help="what Hydra knows beyond this")
+    completion = 'eval "$(distdqn -sc install=bash)" completes keys'
+    one.add_argument("--shell-completion", "-sc", action="store_true", help=completion)
+
+
+def train(known: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains, or shows what the options ask for. Gives the exit code, of a sweep the worst.
+
+    Raises:
+        ConfigError: one line that names the key and what is allowed; of a run in a sweep it is said, not raised.
+    """
+    if known.keys:
+        from distdqn.config.keys import text
+
+        print(text())
+        return 0
+    if known.shell_completion and "COMP_LINE" in os.environ and not _complete():
+        return 0
+    from distdqn.config.compose import command_line
+
+    switches = ("multirun", "resolve", "hydra_help", "shell_completion")
+    flags = [f"--{name.replace('_', '-')}" for name in switches if getattr(known, name)]
+    valued = {"config-dir": known.config_dir, "package": known.package, "cfg": known.cfg, "info": known.info}
+    flags += [f"--{name}={value}" for name, value in valued.items() if value]
+    return command_line(flags, overrides, lambda config: exit_code(lambda: _run(config())))
+
+
+def _complete() -> bool:
+    """True where Hydra completes the line in COMP_LINE, from which the door is then taken: it knows of none."""
+    program, _, line = os.environ["COMP_LINE"].partition(" ")
+    door, *words = line.lstrip().split(" ")
+    doors = ("train", "pretrain", "resume", "evaluate", "record", "plot", "bench", "doctor")
+    if not words:
+        print(" ".join(name for name in doors if name.startswith(door)))
+    if door == "resume":
+        words = words[1:]
+    os.environ["COMP_LINE"] = " ".join([program, *words])
+    return bool(words) and door in ("train", "pretrain", "resume", "bench")
+
+
+def _run(config: RunConfig) -> int:
+    from distdqn.envs.registry import check_env
+    from distdqn.runtime.preflight import check
+
+    spec = check_env(config.env)
+    config = _absolute(config)
+    RunFolder.check(config.run_dir)
+    check(config, spec)
+    from distdqn.runtime.run import train
+
+    return train(config, spec)
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Ray's workers do not share this process's working directory."""
+    agent, pretrained = config.agent, config.agent.network.torso.pretrained
+    if pretrained:
+        torso = replace(agent.network.torso, pretrained=str(Path(pretrained).absolute()))
+        agent = replace(agent, network=replace(agent.network, torso=torso))
+    return replace(config, agent=agent, run_dir=str(Path(config.run_dir).absolute()))
