@@ -81,13 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "pretrain",
         help="an autoencoder for the agent's torso, on what a random agent sees",
         formatter_class=formatter,
-<<<<<<< HEAD
-        usage="distdqn pretrain [images=N] [updates=N] [out=FILE.safetensors] [KEY=VALUE ...]",
-        description="Trains the torso of the config as an encoder; other keys as for train.\n"
-=======
         usage="distdqn pretrain [OPTION ...] [KEY=VALUE ...]",
         description="Trains the torso of the config as an encoder; keys as for train.\n"
->>>>>>> doors
         "Use it with agent.network.torso.pretrained=FILE.safetensors.",
     )
     door.add_argument("--images", type=_positive, default=20_000, help="of a random agent (default: 20000)")
@@ -151,40 +146,7 @@ def _weights_file(text: str) -> Path:
 def _train(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.train import train
 
-<<<<<<< HEAD
-    config = compose(overrides)
-    if known.keys:
-        _print_keys(config)
-        return 0
-    spec = check_env(config.env)
-    config = _absolute(config)
-    RunFolder.check(config.run_dir)
-    check(config, spec)
-    from distdqn.runtime.run import train
-
-    return train(config, spec)
-
-
-def _absolute(config: RunConfig) -> RunConfig:
-    """Ray's workers do not share this process's working directory."""
-    from dataclasses import replace
-
-    agent, torso = config.agent, config.agent.network.torso
-    if torso.pretrained:
-        torso = replace(torso, pretrained=str(Path(torso.pretrained).absolute()))
-        agent = replace(agent, network=replace(agent.network, torso=torso))
-    return replace(config, agent=agent, run_dir=str(Path(config.run_dir).absolute()))
-
-
-def _print_keys(config: RunConfig) -> None:
-    import yaml
-
-    from distdqn.config import to_mapping
-
-    print(yaml.safe_dump(to_mapping(config), sort_keys=False), end="")
-=======
     return train(known, overrides)
->>>>>>> doors
 
 
 def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
