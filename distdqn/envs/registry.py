@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distdqn.config import EnvConfig
+from distdqn.config import EnvConfig, Import
+from distdqn.config.section import build
 from distdqn.envs.partial import PartialEnv, RenderedPartialEnv, is_partial, partial_spec
 from distdqn.envs.wrappers import RenderedEnv, VectorEnv
 from distdqn.types import EnvSpec
@@ -24,8 +25,25 @@ def _array_kind(make: Callable[[EnvConfig, int, int, int], RenderedEnv], spec: C
     return _Kind(make, lambda config, seed: make(config, 1, 1, seed), spec)
 
 
+def _own_kind() -> _Kind:
+    """A class of one's own: made as `MyEnv(config, num_slots, threads, seed, **env.kwargs)`, with `render`."""
+
+    def make(config: EnvConfig, num_slots: int, threads: int, seed: int) -> RenderedEnv:
+        env: RenderedEnv = build(config, {}, num_slots, threads, seed)
+        return env
+
+    def spec(config: EnvConfig) -> EnvSpec:
+        env = make(config, 1, 1, 0)
+        env.close()
+        return env.spec
+
+    return _array_kind(make, spec)
+
+
 def _kind(name: str) -> _Kind:
     """Each kind is imported where it is chosen: a gridworld needs neither Gymnasium nor the emulator."""
+    if isinstance(name, Import):
+        return _own_kind()
     if name == "atari":
         from distdqn.envs.atari import AtariEnv, RenderedAtariEnv, atari_spec
 

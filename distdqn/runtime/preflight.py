@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from distdqn import checkpoint
-from distdqn.config import ConfigError, RunConfig
+from distdqn.config import ConfigError, Import, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
+from distdqn.config.section import build
 from distdqn.machine import Machine, disk_free, inspect
 from distdqn.types import EnvSpec
 
@@ -73,6 +74,7 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     """
     machine = machine or inspect()
     _check_observations(config, spec)
+    _check_imports(config, spec)
     if config.learner.device.startswith("cuda") and config.engine.address is None:
         index = int(config.learner.device.partition(":")[2] or 0)
         if index >= machine.gpus:
@@ -132,6 +134,31 @@ def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
         raise ConfigError(
             f"agent.network.torso.pretrained={torso.pretrained}: no such file; `distdqn pretrain` writes one"
         )
+
+
+def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
+    """Makes parts of one's own once, where they take no memory, so that what is wrong with them shows now."""
+    agent = config.agent
+    network = agent.network
+    parts = (network.torso, network.memory, network.head, agent.bootstrap, agent.exploration, agent.auxiliary)
+    own = [part for part in parts if isinstance(part.kind, Import)]
+    for part in own:
+        part.kind.load(f"{part.key}.kind")
+    if not own:
+        return
+    import torch  # late, since it takes seconds
+
+    from distdqn.act.exploration import make_exploration
+    from distdqn.learn.auxiliary import AUXILIARIES
+    from distdqn.learn.bellman import BOOTSTRAPS
+    from distdqn.nets.qnetwork import QNetwork
+
+    with torch.device("meta"):
+        made = QNetwork(network, spec, agent.contexts)
+        build(agent.bootstrap, BOOTSTRAPS)
+        make_exploration(agent.exploration, np.arange(1), 1, np.random.default_rng(0))
+        if agent.auxiliary.kind != "none":
+            build(agent.auxiliary, AUXILIARIES, made, spec)
 
 
 def _probe(address: str) -> None:
