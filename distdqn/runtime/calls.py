@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from distdqn.runtime.engine import Engine, Handle, Ref
+from distdqn.runtime.engine import Engine, Handle, NoAnswer, Ref
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
-    """One call in flight. `refs` are its results, the last of them small and opened by the coordinator;
-    `context` is whatever its handler needs."""
+    """A call of a component. `refs` are its results, the last of them small and opened by the coordinator.
 
-    kind: str
+    Once it is `answered` either `value` is that last result or `error` says why there is none, and `task` goes on.
+    """
+
     handle: Handle
+    method: str
     refs: tuple[Ref, ...]
-    context: Any = None
     asked: float = field(default_factory=time.monotonic)
+    task: Task | None = None
+    answered: bool = False
+    value: Any = None
+    error: NoAnswer | None = None
+
+
+Task = Generator[Call, Any, None]
+"""Calls that follow from each other: it yields a call to wait for its answer, which is the value of the `yield`;
+where there is none the `yield` raises `NoAnswer`, and a task that does not catch it ends."""
 
 
 class Calls:
-    """All calls in flight, by kind and by component, in the order in which they were asked."""
+    """All calls in flight, by method and by component, in the order in which they were asked."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -32,19 +43,20 @@ class Calls:
         self._answered: dict[str, float] = {}
         self._lives: dict[str, int] = {}
 
-    def ask(self, kind: str, handle: Handle, method: str, *args: Any, returns: int = 1, context: Any = None) -> None:
+    def ask(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks `handle` for `method(*args)`."""
-        call = Call(kind, handle, self.engine.call(handle, method, *args, returns=returns), context)
+        call = Call(handle, method, self.engine.call(handle, method, *args, returns=returns))
         self._calls[call.refs[-1]] = call
-        self._count[kind, handle.name] += 1
+        self._count[method, handle.name] += 1
+        return call
 
-    def count(self, kind: str, handle: Handle) -> int:
-        """Calls of this kind in flight to one component, its earlier lives included."""
-        return self._count[kind, handle.name]
+    def count(self, method: str, handle: Handle) -> int:
+        """Calls of this method in flight to one component, its earlier lives included."""
+        return self._count[method, handle.name]
 
-    def of(self, kind: str) -> list[Call]:
-        """Calls of this kind in flight, oldest first."""
-        return [c for c in self._calls.values() if c.kind == kind]
+    def of(self, method: str) -> list[Call]:
+        """Calls of this method in flight, oldest first."""
+        return [c for c in self._calls.values() if c.method == method]
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -59,7 +71,7 @@ class Calls:
 
     def _take(self, ref: Ref) -> Call:
         call = self._calls.pop(ref)
-        self._count[call.kind, call.handle.name] -= 1
+        self._count[call.method, call.handle.name] -= 1
         self._answered[call.handle.name] = time.monotonic()
         self._lives[call.handle.name] = call.handle.life
         return call
@@ -68,11 +80,11 @@ class Calls:
         """True once this life of the component has answered a call."""
         return self._lives.get(handle.name) == handle.life
 
-    def waiting(self, kind: str, now: float) -> dict[Handle, float]:
-        """Seconds that each component with calls of this kind has let pass since it answered last, or since
+    def waiting(self, method: str, now: float) -> dict[Handle, float]:
+        """Seconds that each component with calls of this method has let pass since it answered last, or since
         the oldest of them was asked."""
         waits: dict[Handle, float] = {}
-        for call in self.of(kind):
+        for call in self.of(method):
             since = max(call.asked, self._answered.get(call.handle.name, 0.0))
             waits[call.handle] = max(waits.get(call.handle, 0.0), now - since)
         return waits

@@ -9,8 +9,8 @@
                                                          └────────────── Saving ──────────────────┘
 ```
 
-Each word is a call to a component; the flow below it handles the answer. Only the last, small result of a call is
-opened here, the rest is handed on by reference.
+Each word is a call to a component; the flow below it asks, and its task goes on with the answer. Only the last, small
+result of a call is opened here, the rest is handed on by reference.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Coordinator:
     ) -> None:
         self.config, self.log = config, log
         self.system = System(config, engine, roster, event)
-        self.experience = Experience(self.system)
         self.learning = Learning(self.system, keeper)
+        self.experience = Experience(self.system, self.learning.publish)
         self.saving = Saving(self.system, keeper, self._log)
         self.stop = False
         self._training = True
@@ -109,7 +109,7 @@ class Coordinator:
         self.saving.save(evaluate, final=True)
         while time.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
             for call in self.system.calls.ready(timeout=0.2):
-                if call.kind in (*Saving.KINDS, "update", "add"):
+                if call.method in (*Saving.METHODS, "update", "add"):
                     self.system.answer(call)
             self._log_if_due()
         self._log()

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class ComponentLost(RuntimeError):
+class NoAnswer(RuntimeError):
+    """A call will not be answered."""
+
+
+class ComponentLost(NoAnswer):
     """The process of a component died, or was unreachable; its state is gone."""
 
 
-class DataLost(RuntimeError):
+class DataLost(NoAnswer):
     """An object that a call needed is gone with the machine that held it; the component called is well."""
 
 
@@ -34,6 +38,18 @@ class Needs:
     yields: bool = False
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The process of the component `name`, which has been started before; what it takes is what that one needs.
+
+    Components of one process are called one after the other, in the order of the calls to all of them, and live and
+    die together: where one dies, is killed, cannot be made or is started anew, the others are lost too, and each is
+    started anew by a call of its own. Whichever comes first makes the new process, with the needs of `name`.
+    """
+
+    name: str
+
+
 Ref = Any
 """A result that may not be there yet. Passed as an argument of a call it arrives there as its value, without
 passing through the coordinator."""
@@ -50,8 +66,9 @@ class Engine(Protocol):
         engine.call(shard, "add", segment)
     """
 
-    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
-        """Starts (or starts anew) the component `name`, made there by `build(*args)`."""
+    def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
+        """Starts (or starts anew) the component `name`, made there by `build(*args)`, in a process of its own or in
+        that of another component. An earlier life of it is over at once."""
         ...
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -78,7 +95,7 @@ class Engine(Protocol):
         ...
 
     def kill(self, handle: Handle) -> None:
-        """Ends the component without asking it."""
+        """Ends the component, and those that share its process, without asking."""
         ...
 
     def pid(self, handle: Handle) -> int:

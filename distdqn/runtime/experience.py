@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from distdqn.runtime.calls import Call
-from distdqn.runtime.engine import Ref
+from collections.abc import Callable
+
+from distdqn.runtime.calls import Task
+from distdqn.runtime.engine import NoAnswer
 from distdqn.runtime.system import System
-from distdqn.types import RolloutStats, ShardStats
+from distdqn.types import RolloutStats
 
 MOST_ADDS = 3
 """Tries to store a segment before it is dropped."""
 
 
 class Experience:
-    """Owns the actors and the shards' contents."""
+    """Owns the actors and the shards' contents.
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    Args:
+        publish: asks for the learner's weights anew.
+    """
+
+    def __init__(self, system: System, publish: Callable[[], None]) -> None:
+        self.system, self.publish = system, publish
         self._next_shard = self._next_actor = 0
         system.starts("actor", self.start_actor)
         system.starts("shard", self.start_shard)
-        system.on("rollout", self._did_rollout, self._lost_rollout)
-        system.on("add", self._did_add, self._lost_add)
 
     def start_actor(self, index: int) -> None:
         """Starts actor `index`, or starts it anew at its place on the exploration ladder."""
@@ -47,42 +51,34 @@ class Experience:
         actors = s.config.actors.count
         for depth in range(s.rollouts_ahead):
             for i in [*range(self._next_actor, actors), *range(self._next_actor)]:
-                name = f"actor-{i}"
                 if s.limiter.room_to_insert() < s.rollout_size:
                     return
-                if s.calls.count("rollout", s.handles[name]) <= depth:
-                    s.limiter.reserve_insert(s.rollout_size)
-                    steps = s.progress.count["env_steps"]
-                    s.ask("rollout", name, "rollout", s.weights, steps, returns=2)
+                if s.calls.count("rollout", s.handles[f"actor-{i}"]) <= depth:
+                    s.begin(self._segment(f"actor-{i}"))
                     self._next_actor = (i + 1) % actors
 
-    def _did_rollout(self, call: Call, stats: RolloutStats) -> None:
-        self.system.progress.rollout(stats, self.system.version)
-        self._add(call.refs[0], stats.transitions, tries=1)
-
-    def _lost_rollout(self, call: Call) -> None:
+    def _segment(self, actor: str) -> Task:
+        """The life of a segment: it is played, and stored or, where no shard takes it, dropped."""
         s = self.system
+        s.limiter.reserve_insert(s.rollout_size)
+        rollout = s.ask(actor, "rollout", s.weights, s.progress.count["env_steps"], returns=2)
+        try:
+            stats: RolloutStats = yield rollout
+        except NoAnswer:
+            s.limiter.cancel_insert(s.rollout_size)
+            self.publish()  # the weights may have been lost with the machine that held them
+            return
+        s.progress.rollout(stats, s.version)
+        for _ in range(MOST_ADDS):
+            shard = self._next_shard
+            self._next_shard = (shard + 1) % s.config.replay.shards
+            try:
+                yield s.ask(f"shard-{shard}", "add", rollout.refs[0])
+            except NoAnswer:
+                continue  # the driver owns the segment, so it is still there: another shard, or the new one, takes it
+            s.progress.count["stored"] += stats.transitions
+            s.limiter.commit_insert(stats.transitions, s.rollout_size)
+            return
         s.limiter.cancel_insert(s.rollout_size)
-        if not s.calls.of("weights"):  # they may have been lost with the machine that held them
-            s.ask("weights", "learner", "weights")
-
-    def _add(self, segment: Ref, transitions: int, tries: int) -> None:
-        index = self._next_shard
-        self._next_shard = (index + 1) % self.system.config.replay.shards
-        self.system.ask("add", f"shard-{index}", "add", segment, context=(index, segment, transitions, tries))
-
-    def _did_add(self, call: Call, stats: ShardStats) -> None:
-        index, _, transitions, _ = call.context
-        self.system.progress.shard(index, stats)
-        self.system.progress.count["stored"] += transitions
-        self.system.limiter.commit_insert(transitions, self.system.rollout_size)
-
-    def _lost_add(self, call: Call) -> None:
-        """The segment is still there, since the driver owns it: another shard, or the new one, takes it."""
-        _, segment, transitions, tries = call.context
-        if tries < MOST_ADDS:
-            self._add(segment, transitions, tries + 1)
-        else:
-            self.system.limiter.cancel_insert(self.system.rollout_size)
-            self.system.progress.count["dropped"] += transitions
-            self.system.progress.faults["dropped_transitions"] += transitions
+        s.progress.count["dropped"] += stats.transitions
+        s.progress.faults["dropped_transitions"] += stats.transitions

@@ -3,26 +3,14 @@ weights published."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from distdqn.algo.priority import beta_at
-from distdqn.runtime.calls import Call
-from distdqn.runtime.engine import Ref
+from distdqn.runtime.calls import Task
+from distdqn.runtime.engine import NoAnswer
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.system import START_SECONDS, RunFailed, System
-from distdqn.types import ShardStats, State, UpdateStats, Weights
-
-
-@dataclass
-class Draw:
-    """Minibatches on their way to the learner: the part that each shard drew."""
-
-    samples: int
-    parts: dict[int, Ref] = field(default_factory=dict)
-    waiting: int = 0
-    failed: bool = False
+from distdqn.types import State, UpdateStats, Weights
 
 
 class Learning:
@@ -36,10 +24,6 @@ class Learning:
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
         system.starts("learner", lambda _: self.start_learner(keeper.newest()))
-        system.on("sample", self._did_sample, self._lost_sample)
-        system.on("update", self._did_update, self._lost_update)
-        system.on("priorities", self._did_priorities)
-        system.on("weights", self._did_weights)
 
     def start_learner(self, state: State | None) -> None:
         """Starts the learner, from a checkpoint's state where there is one, and waits for its weights."""
@@ -70,58 +54,47 @@ class Learning:
                 or s.limiter.room_to_sample() < (updates * c.batch_size * self._positions)
             ):
                 return
-            self._draw(updates)
+            s.begin(self._draw(updates))
             if s.lockstep:
                 s.drain()
 
-    def _draw(self, updates: int) -> None:
-        """A multinomial split by mass, so that the shards together draw as one shard would."""
-        s = self.system
-        size, replay = s.config.learner.batch_size, s.config.replay
+    def _draw(self, updates: int) -> Task:
+        """The life of a draw: its parts are sampled by the shards and learned from, their priorities returned."""
+        s, size, replay = self.system, self.system.config.learner.batch_size, self.system.config.replay
+        # a multinomial split by mass, so that the shards together draw as one shard would
         shares = np.array([s.progress.mass_of(i) for i in range(replay.shards)]) / s.progress.mass
-        counts = self.rng.multinomial(size, shares, size=updates)
+        sizes = self.rng.multinomial(size, shares, size=updates)
         beta = beta_at(s.progress.fraction, replay.beta, replay.beta_final)
-        draw = Draw(updates * size * self._positions)
-        s.limiter.reserve_sample(draw.samples)
+        samples = updates * size * self._positions
+        s.limiter.reserve_sample(samples)
         self._draws += 1
-        for i in (int(i) for i in np.nonzero(counts.sum(0))[0]):
-            draw.waiting += 1
-            sizes, share = tuple(int(n) for n in counts[:, i]), min(float(shares[i]), 1.0)
-            s.ask("sample", f"shard-{i}", "sample", sizes, beta, share, returns=2, context=(i, draw))
-
-    def _did_sample(self, call: Call, stats: ShardStats) -> None:
-        index, draw = call.context
-        self.system.progress.shard(index, stats)
-        draw.parts[index] = call.refs[0]
-        self._part_came(draw)
-
-    def _lost_sample(self, call: Call) -> None:
-        draw: Draw = call.context[1]
-        draw.failed = True
-        self._part_came(draw)
-
-    def _part_came(self, draw: Draw) -> None:
-        draw.waiting -= 1
-        if draw.waiting:
+        parts = {
+            i: s.ask(f"shard-{i}", "sample", tuple(sizes[:, i].tolist()), beta, min(float(shares[i]), 1.0), returns=2)
+            for i in np.nonzero(sizes.sum(0))[0].tolist()
+        }
+        try:
+            batches = []
+            for part in parts.values():
+                yield part
+                batches.append(part.refs[0])
+            update = s.ask("learner", "update", s.progress.fraction, *batches, returns=len(batches) + 1)
+            stats: UpdateStats = yield update
+        except NoAnswer:
+            self._draws -= 1
+            s.limiter.cancel_sample(samples)
             return
-        if draw.failed:
-            self._end(draw, drawn=False)
-            return
-        parts = [draw.parts[i] for i in sorted(draw.parts)]
-        progress = self.system.progress.fraction
-        self.system.ask("update", "learner", "update", progress, *parts, returns=len(parts) + 1, context=draw)
-
-    def _end(self, draw: Draw, drawn: bool) -> None:
         self._draws -= 1
-        limiter = self.system.limiter
-        if drawn:
-            limiter.commit_sample(draw.samples, draw.samples)
-        else:
-            limiter.cancel_sample(draw.samples)
+        s.limiter.commit_sample(samples, samples)
+        self._learned(stats)
+        if replay.kind == "prioritized":
+            for i, priorities in zip(parts, update.refs, strict=False):
+                # a shard that has taken a dead one's place knows them by their epoch, and counts them as stale
+                s.ask(f"shard-{i}", "update_priorities", priorities)
+        if s.version - self._published >= s.config.learner.publish_period:
+            self.publish()
 
-    def _did_update(self, call: Call, stats: UpdateStats) -> None:
-        s, draw = self.system, call.context
-        self._end(draw, drawn=True)
+    def _learned(self, stats: UpdateStats) -> None:
+        s = self.system
         s.progress.update(stats)
         s.version = stats.version
         if stats.skipped:
@@ -132,19 +105,13 @@ class Learning:
                 f"the loss was not finite {s.config.learner.max_bad_updates} times in a row; "
                 f"the last batch's provenance is in {path}"
             )
-        if s.config.replay.kind == "prioritized":
-            for index, ref in zip(sorted(draw.parts), call.refs, strict=False):
-                # a shard that has taken a dead one's place knows them by their epoch, and counts them as stale
-                s.ask("priorities", f"shard-{index}", "update_priorities", ref, context=index)
-        due = s.version - self._published >= s.config.learner.publish_period
-        if due and not s.calls.of("weights"):
-            s.ask("weights", "learner", "weights")
 
-    def _lost_update(self, call: Call) -> None:
-        self._end(call.context, drawn=False)
+    def publish(self) -> None:
+        """Asks the learner for its weights, unless that has been done."""
+        if not self.system.calls.of("weights"):
+            self.system.begin(self._publish())
 
-    def _did_priorities(self, call: Call, stats: ShardStats) -> None:
-        self.system.progress.shard(call.context, stats)
-
-    def _did_weights(self, call: Call, weights: Weights) -> None:
+    def _publish(self) -> Task:
+        call = self.system.ask("learner", "weights")
+        weights: Weights = yield call
         self.system.weights, self._published = call.refs[0], weights.version

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Needs, Ref
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref
 
 
 @dataclass(eq=False)
@@ -21,15 +21,18 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._components: dict[str, tuple[Handle, Any]] = {}
+        self._homes: dict[str, str] = {}
+        """The component whose process each would share elsewhere."""
 
-    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
+    def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
+        home = self._homes[place.name] if isinstance(place, Beside) else name
         life = 0
         if name in self._components:
-            before, component = self._components[name]
+            before, _ = self._components[name]
             life = before.life + 1
-            _close(component)
+            self.kill(before)
         handle = Handle(name, life)
-        self._components[name] = (handle, build(*args))
+        self._components[name], self._homes[name] = (handle, build(*args)), home
         return handle
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -58,9 +61,12 @@ class LocalEngine:
 
     def kill(self, handle: Handle) -> None:
         current, component = self._components[handle.name]
-        if current == handle:
-            _close(component)
-            self._components[handle.name] = (handle, None)
+        if current != handle or component is None:
+            return
+        for name, (life, component) in self._components.items():
+            if self._homes[name] == self._homes[handle.name]:
+                _close(component)
+                self._components[name] = (life, None)
 
     def pid(self, handle: Handle) -> int:
         return os.getpid()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from distdqn.config import ConfigError
-from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Needs, Ref
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,9 +27,41 @@ import ray.exceptions as errors
 _LOST = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError)
 _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
 
+YIELDING = 10
+"""Niceness of a process that lets others go first."""
+
+
+@ray.remote(max_restarts=0)
+class _Host:
+    """A process and the components in it. Ray pickles and exports a class once for a run, so there is one for all."""
+
+    def __init__(self, yields: bool, name: str, build: type, *args: Any) -> None:
+        type(self).__name__ = name.partition("-")[0]  # the title of the process while it waits: "ray::actor"
+        if yields:
+            os.nice(YIELDING)
+        self._components = {name: build(*args)}
+
+    def build(self, name: str, build: type, *args: Any) -> None:
+        """Makes a further component, or ends with what its constructor said."""
+        try:
+            self._components[name] = build(*args)
+        except Exception as error:
+            sys.exit(f"{type(error).__name__}: {error}")
+
+    def call(self, what: str, *args: Any) -> Any:
+        """What `what`, "component.method", gives. `args` are not a list, in which references would stay unresolved."""
+        name, _, method = what.rpartition(".")
+        if name not in self._components:
+            sys.exit(f"{name}: its class cannot be imported")
+        return getattr(self._components[name], method)(*args)
+
+    def pid(self) -> int:
+        """Process id."""
+        return os.getpid()
+
 
 class RayEngine:
-    """Runs each component in a process of its own. See `engine.Engine`.
+    """Runs each component in a process of its own, or beside another one. See `engine.Engine`.
 
     Args:
         address: a cluster to join; None starts one on this machine that ends with the engine.
@@ -56,7 +90,10 @@ class RayEngine:
             os.umask(old)
         if address is not None:
             self._check_room(address, cpus, gpus)
-        self._actors: dict[str, tuple[Handle, Any]] = {}
+        self._components: dict[str, tuple[Handle, Any]] = {}
+        self._needs: dict[str, Needs] = {}
+        self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
+        self._method = functools.cache(_method)
         self._own = address is None
 
     def _check_room(self, address: str, cpus: int, gpus: int) -> None:
@@ -70,20 +107,33 @@ class RayEngine:
                     f"{there.get(kind, 0):g}; lower actors.count or add machines"
                 )
 
-    def start(self, name: str, needs: Needs, build: Callable[..., Any], *args: Any) -> Handle:
-        life = self._actors[name][0].life + 1 if name in self._actors else 0
-        options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "max_restarts": 0}
-        if needs.spread:
-            options["scheduling_strategy"] = "SPREAD"
-        handle = Handle(name, life)
-        self._actors[name] = (handle, ray.remote(_process(build, needs.yields)).options(**options).remote(*args))
+    def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
+        if not isinstance(build, type):
+            raise TypeError("a Ray component is made by its class")
+        handle = Handle(name, 0)
+        if name in self._components:
+            before, host = self._components[name]
+            handle = Handle(name, before.life + 1)
+            self._end(host)
+        home = place.name if isinstance(place, Beside) else name
+        needs = self._needs[name] = self._needs[home] if isinstance(place, Beside) else place
+        host = self._hosts.get(home)
+        if host is not None:
+            host.build.remote(name, build, *args)
+        else:
+            options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
+            if needs.spread:
+                options["scheduling_strategy"] = "SPREAD"
+            host = self._hosts[home] = _Host.options(**options).remote(needs.yields, name, build, *args)
+        self._components[name] = (handle, host)
         return handle
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
-        current, actor = self._actors[handle.name]
+        current, host = self._components[handle.name]
         if current != handle:
             raise ComponentLost(f"{handle.name}: this life of it is over")
-        refs = getattr(actor, method).options(num_returns=returns).remote(*args)
+        ask = self._method(host, f"{handle.name.partition('-')[0]}.{method}", returns)
+        refs = ask(f"{handle.name}.{method}", *args)
         return tuple(refs) if returns > 1 else (refs,)
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
@@ -114,43 +164,34 @@ class RayEngine:
         return ray.put(value)
 
     def kill(self, handle: Handle) -> None:
-        current, actor = self._actors[handle.name]
+        current, host = self._components[handle.name]
         if current == handle:
-            ray.kill(actor)
+            self._end(host)
+
+    def _end(self, host: Any) -> None:
+        self._hosts = {home: h for home, h in self._hosts.items() if h != host}
+        ray.kill(host)  # Ray would wait for it to leave, which takes seconds on a busy machine
 
     def pid(self, handle: Handle) -> int:
-        pid: int = ray.get(self._actors[handle.name][1].process_id.remote())
+        pid: int = ray.get(self._components[handle.name][1].pid.remote())
         return pid
 
     def close(self) -> None:
         if self._own:
-            for _, actor in self._actors.values():
-                ray.kill(actor)  # Ray would wait for them to leave, which takes seconds on a busy machine
-        self._actors.clear()
+            for host in self._hosts.values():
+                ray.kill(host)
+        self._components.clear()
+        self._hosts.clear()
         ray.shutdown()
+
+
+def _method(host: Any, title: str, returns: int) -> Callable[..., Any]:
+    """How to call `host`, whose process has the `title` meanwhile: "ray::actor.rollout". Made once: it is slow."""
+    bound: Callable[..., Any] = host.call.options(num_returns=returns, name=title).remote
+    return bound
 
 
 def _line(error: BaseException) -> str:
     """What happened and, of a constructor that failed, its own words: the first line and the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
-
-
-YIELDING = 10
-"""Niceness of a process that lets others go first."""
-
-
-def _process(build: Callable[..., Any], yields: bool) -> type:
-    """The class `build` with a method that tells its process id, in a process of a lower priority if it `yields`."""
-    if not isinstance(build, type):
-        raise TypeError("a Ray component is made by its class")
-
-    def process_id(self: Any) -> int:
-        return os.getpid()
-
-    def begin(self: Any, *args: Any) -> None:
-        if yields:
-            os.nice(YIELDING)
-        build.__init__(self, *args)  # type: ignore[misc]
-
-    return type(build.__name__, (build,), {"process_id": process_id, "__init__": begin})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
-from distdqn.runtime.calls import Call
+from distdqn.runtime.calls import Call, Task
+from distdqn.runtime.engine import NoAnswer
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.system import System
-from distdqn.types import Evaluation, Recording, State, Weights
+from distdqn.types import Evaluation, State, Weights
 
 
 class Saving:
@@ -20,7 +22,7 @@ class Saving:
         scored: called with the metrics of an evaluation.
     """
 
-    KINDS = ("state", "evaluate", "record")
+    METHODS = ("state", "evaluate", "record")
 
     def __init__(self, system: System, keeper: Keeper, scored: Callable[[dict[str, float]], None]) -> None:
         self.system, self.keeper, self.scored = system, keeper, scored
@@ -28,9 +30,6 @@ class Saving:
         self._next_save = now + config.checkpoint.every_seconds
         self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
         system.starts("evaluator", self.start_evaluator)
-        system.on("state", self._did_state, self._lost_state)
-        system.on("evaluate", self._did_evaluate, self._lost_evaluate)
-        system.on("record", self._did_record)
 
     def start_evaluator(self, index: int = 0) -> None:
         """Starts the evaluator."""
@@ -54,7 +53,7 @@ class Saving:
     @property
     def busy(self) -> bool:
         """True while something is being saved, evaluated or recorded."""
-        return self.keeper.busy or any(self.system.calls.of(kind) for kind in self.KINDS)
+        return self.keeper.busy or any(self.system.calls.of(method) for method in self.METHODS)
 
     def ask(self) -> None:
         """Saves when it is time, and evaluates when that is due and the evaluator is free."""
@@ -68,34 +67,30 @@ class Saving:
 
     def save(self, evaluate: bool, final: bool = False) -> None:
         """Asks the learner for its state, to be saved and, if `evaluate`, evaluated."""
-        self.system.ask("state", "learner", "state", context=(evaluate, final))
+        self.system.begin(self._checkpoint(evaluate, final))
 
-    def _did_state(self, call: Call, state: State) -> None:
-        evaluate, final = call.context
+    def _checkpoint(self, evaluate: bool, final: bool) -> Task:
+        """The life of a checkpoint: it is saved, evaluated and, where it is the best so far, filmed."""
         s = self.system
+        state: State = yield from self._answer(final, "learner", "state")
         name = self.keeper.save(state, self.counters(), s.progress.count["learner_updates"])
         episodes = s.config.evaluation.final_episodes if final else s.config.evaluation.episodes
-        if evaluate and episodes and name is not None:
-            weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
-            self.keeper.protect(name)
-            s.ask("evaluate", "evaluator", "evaluate", weights, episodes, context=(name, weights, episodes, final))
-
-    def _lost_state(self, call: Call) -> None:
-        evaluate, final = call.context
-        if final:
-            self.save(evaluate, final)
-
-    def _did_evaluate(self, call: Call, result: Evaluation) -> None:
-        name, weights, _, final = call.context
+        if not (evaluate and episodes and name is not None):
+            return
+        weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
+        del state  # it is large
+        self.keeper.protect(name)
+        result: Evaluation = yield from self._answer(final, "evaluator", "evaluate", weights, episodes)
         best = self.keeper.evaluated(name, result, final)
         self.scored(self.keeper.scores(result))
-        if best and self.system.config.evaluation.video:
-            self.system.ask("record", "evaluator", "record", weights, context=name)
+        if best and s.config.evaluation.video:
+            self.keeper.film(name, (yield s.ask("evaluator", "record", weights)))
 
-    def _lost_evaluate(self, call: Call) -> None:
-        _, weights, episodes, final = call.context
-        if final:
-            self.system.ask("evaluate", "evaluator", "evaluate", weights, episodes, context=call.context)
-
-    def _did_record(self, call: Call, recording: Recording) -> None:
-        self.keeper.film(call.context, recording)
+    def _answer(self, insist: bool, *question: Any) -> Generator[Call, Any, Any]:
+        """What a component answers; where it dies, its next life is asked if we `insist`."""
+        while True:
+            try:
+                return (yield self.system.ask(*question))
+            except NoAnswer:
+                if not insist:
+                    raise

@@ -9,16 +9,17 @@ from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
-from distdqn.runtime.calls import Call, Calls
-from distdqn.runtime.engine import ComponentLost, DataLost, Engine, Handle, Ref
+from distdqn.runtime.calls import Call, Calls, Task
+from distdqn.runtime.engine import ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
+from distdqn.types import ShardStats
 
 MOST_DEATHS = 5
 """Deaths of one component in a row, without an answer in between, after which the run gives up."""
 START_SECONDS = 180.0
 """Longer than any start, so that only a machine or a cluster that is gone takes it."""
-_ABOUT_STATE = {"add", "sample", "priorities", "update", "weights", "state"}
+_ABOUT_STATE = {"add", "sample", "update_priorities", "update", "weights", "state"}
 """Calls whose effect is gone when the component that answered has died since."""
 
 
@@ -29,13 +30,17 @@ class RunFailed(RuntimeError):
 class System:
     """What the flows (`Experience`, `Learning`, `Saving`) share.
 
-    A flow registers who handles the answers to its calls and who starts its components:
+    A flow registers who starts its components, and asks them in tasks, which read in the order in which things happen:
 
-        system.on("rollout", did=self.did_rollout, lost=self.lost_rollout)
+        def segment(self):
+            rollout = system.ask("actor-0", "rollout", system.weights, returns=2)
+            stats = yield rollout                           # its last, small result; or raises `NoAnswer`
+            yield system.ask("shard-0", "add", rollout.refs[0])
+
         system.starts("actor", self.start_actor)
-        system.ask("rollout", "actor-0", "rollout", system.weights, returns=2)
+        system.begin(self.segment())
 
-    `did(call, value)` gets the last, small result of a call; `lost(call)` is told that there will be none.
+    A task goes on within `answer` until it waits again; nothing else happens meanwhile.
 
     Attributes:
         handles: the present life of each component, by name.
@@ -62,40 +67,54 @@ class System:
         self.handles: dict[str, Handle] = {}
         self.weights: Ref = None
         self.version = 0
-        self._did: dict[str, Callable[[Call, Any], None]] = {}
-        self._lost: dict[str, Callable[[Call], None]] = {}
         self._start: dict[str, Callable[[int], None]] = {}
         self._deaths: Counter[str] = Counter()
-
-    def on(self, kind: str, did: Callable[[Call, Any], None], lost: Callable[[Call], None] | None = None) -> None:
-        """Registers the handlers of a kind of call."""
-        self._did[kind] = did
-        if lost is not None:
-            self._lost[kind] = lost
 
     def starts(self, component: str, start: Callable[[int], None]) -> None:
         """Registers who starts components called `component` or `component-INDEX`."""
         self._start[component] = start
 
-    def ask(self, kind: str, name: str, method: str, *args: Any, returns: int = 1, context: Any = None) -> None:
+    def ask(self, name: str, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks the component `name` for `method(*args)`."""
-        self.calls.ask(kind, self.handles[name], method, *args, returns=returns, context=context)
+        return self.calls.ask(self.handles[name], method, *args, returns=returns)
+
+    def begin(self, task: Task) -> None:
+        """Runs a task until it waits for an answer."""
+        next(task).task = task
 
     def answer(self, call: Call) -> None:
-        """Takes the answer of a call that is ready, or finds out that there is none."""
+        """Takes the answer of a call that is ready, or finds out that there is none, and goes on with its task."""
+        name = call.handle.name
+        call.answered = True
         try:
-            value = self.engine.fetch(call.refs[-1])
+            call.value = self.engine.fetch(call.refs[-1])
+            if call.method in _ABOUT_STATE and self.handles.get(name) != call.handle:
+                raise ComponentLost(f"{name} has died since")
+            self._deaths[name] = 0
+            if isinstance(call.value, ShardStats):
+                self.progress.shard(int(name.partition("-")[2]), call.value)
         except ComponentLost as error:
+            call.error = error
             self.replace(call.handle, str(error))
         except DataLost as error:
-            self.event(f"{call.kind}: {error}")
-        else:
-            if call.kind not in _ABOUT_STATE or self.handles.get(call.handle.name) == call.handle:
-                self._deaths[call.handle.name] = 0
-                self._did[call.kind](call, value)
+            call.error = error
+            self.event(f"{call.method}: {error}")
+        if call.task is not None:
+            self._go_on(call.task, call)
+
+    def _go_on(self, task: Task, call: Call) -> None:
+        while call.answered:  # a task may ask for several at once, and then wait for one after the other
+            value, error = call.value, call.error
+            call.value = call.error = None  # large, or with a traceback to all that is large
+            try:
+                call = task.send(value) if error is None else task.throw(error)
+            except StopIteration:
                 return
-        if call.kind in self._lost:
-            self._lost[call.kind](call)
+            except NoAnswer as uncaught:
+                if uncaught is not error:
+                    raise
+                return
+        call.task = task
 
     def drain(self) -> None:
         """Answers every call in the order in which it was asked, those that this brings about too."""

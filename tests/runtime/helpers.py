@@ -45,7 +45,7 @@ def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[
 
 
 def workers(process: subprocess.Popen[bytes], kind: str) -> list[psutil.Process]:
-    """The Ray processes of the run's components of class `kind`."""
+    """The Ray processes of the run's components `kind` or `kind-INDEX`."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:

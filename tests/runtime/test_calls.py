@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distdqn.runtime import calls as module
-from distdqn.runtime.calls import Calls
+from distdqn.runtime.calls import Call, Calls
 from distdqn.runtime.engine import Handle
 
 ONE, TWO = Handle("actor-0", 0), Handle("actor-1", 0)
@@ -55,9 +55,10 @@ def clock(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time that `calls` reads, and at which each call is asked."""
     clock, ask = Clock(), calls.ask
 
-    def ask_now(kind: str, *args: Any, **kwargs: Any) -> None:
-        ask(kind, *args, **kwargs)
-        calls.of(kind)[-1].asked = clock.now
+    def ask_now(handle: Handle, method: str) -> Call:
+        call = ask(handle, method)
+        call.asked = clock.now
+        return call
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(calls, "ask", ask_now)
@@ -65,16 +66,16 @@ def clock(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_what_is_asked(engine: SlowEngine, calls: Calls) -> None:
-    calls.ask("rollout", ONE, "rollout", "weights", 7, returns=2, context="why")
+    call = calls.ask(ONE, "rollout", "weights", 7, returns=2)
     assert engine.asked == [(ONE, "rollout", ("weights", 7))]
-    (call,) = calls.of("rollout")
-    assert (call.kind, call.handle, call.refs, call.context) == ("rollout", ONE, (0, 1), "why")
+    assert calls.of("rollout") == [call]
+    assert (call.handle, call.method, call.refs, call.answered) == (ONE, "rollout", (0, 1), False)
 
 
-def test_counts_by_kind_and_component(engine: SlowEngine, calls: Calls) -> None:
+def test_counts_by_method_and_component(engine: SlowEngine, calls: Calls) -> None:
     for handle in (ONE, ONE, TWO):
-        calls.ask("rollout", handle, "rollout")
-    calls.ask("state", ONE, "state")
+        calls.ask(handle, "rollout")
+    calls.ask(ONE, "state")
     assert len(calls) == 4
     assert [calls.count("rollout", h) for h in (ONE, TWO)] == [2, 1]
     assert [calls.count("state", h) for h in (ONE, TWO)] == [1, 0]
@@ -88,7 +89,7 @@ def test_counts_by_kind_and_component(engine: SlowEngine, calls: Calls) -> None:
 
 
 def test_a_call_is_ready_when_its_last_and_small_result_is(engine: SlowEngine, calls: Calls) -> None:
-    calls.ask("sample", ONE, "sample", returns=2)
+    calls.ask(ONE, "sample", returns=2)
     engine.there = {0}
     assert calls.ready(0) == []
     engine.there = {1}
@@ -96,39 +97,38 @@ def test_a_call_is_ready_when_its_last_and_small_result_is(engine: SlowEngine, c
 
 
 def test_order(engine: SlowEngine, calls: Calls) -> None:
-    for number in range(5):
-        calls.ask("add", ONE if number % 2 else TWO, "add", context=number)
+    asked = [calls.ask(ONE if number % 2 else TWO, "add") for number in range(5)]
     engine.there = {3, 1}
-    assert [c.context for c in calls.ready(0)] == [1, 3]
-    assert [c.context for c in calls.of("add")] == [0, 2, 4]
-    calls.ask("add", ONE, "add", context=5)
+    assert calls.ready(0) == [asked[1], asked[3]]
+    assert calls.of("add") == [asked[0], asked[2], asked[4]]
+    asked.append(calls.ask(ONE, "add"))
     # answered or not, the oldest comes first
-    assert [calls.oldest().context for _ in range(4)] == [0, 2, 4, 5]
+    assert [calls.oldest() for _ in range(4)] == [asked[i] for i in (0, 2, 4, 5)]
     assert len(calls) == 0
     assert calls.count("add", ONE) == calls.count("add", TWO) == 0
 
 
 def test_waiting_begins_with_the_oldest_call(calls: Calls, clock: Clock) -> None:
-    calls.ask("rollout", ONE, "rollout")
+    calls.ask(ONE, "rollout")
     clock.now += 3
-    calls.ask("rollout", ONE, "rollout")
-    calls.ask("rollout", TWO, "rollout")
-    calls.ask("state", TWO, "state")
+    calls.ask(ONE, "rollout")
+    calls.ask(TWO, "rollout")
+    calls.ask(TWO, "state")
     assert calls.waiting("rollout", clock.now + 4) == {ONE: 7, TWO: 4}
     assert calls.waiting("add", clock.now) == {}
 
 
 def test_waiting_begins_anew_with_each_answer(engine: SlowEngine, calls: Calls, clock: Clock) -> None:
-    calls.ask("rollout", ONE, "rollout")
-    calls.ask("rollout", ONE, "rollout")
+    calls.ask(ONE, "rollout")
+    calls.ask(ONE, "rollout")
     clock.now += 50
     engine.there = {0}
     calls.ready(0)
     assert calls.waiting("rollout", clock.now + 5) == {ONE: 5}
     clock.now += 20
-    calls.ask("rollout", ONE, "rollout")
+    calls.ask(ONE, "rollout")
     assert calls.waiting("rollout", clock.now) == {ONE: 20}
     # a new life has not answered yet, and is asked anew
     new = Handle("actor-0", 1)
-    calls.ask("rollout", new, "rollout")
+    calls.ask(new, "rollout")
     assert calls.waiting("rollout", clock.now + 1) == {ONE: 21, new: 1}

@@ -13,6 +13,7 @@ from distdqn import checkpoint
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
+from distdqn.runtime.calls import Call
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Ref
 from distdqn.runtime.keeper import Keeper
@@ -162,9 +163,9 @@ def test_actors_take_turns_where_the_learner_is_slower(tmp_path: Path) -> None:
         asked: list[str] = []
         ask = coordinator.system.ask
 
-        def count(kind: str, name: str, *args: Any, **more: Any) -> None:
-            asked.extend([name] * (kind == "rollout"))
-            ask(kind, name, *args, **more)
+        def count(name: str, method: str, *args: Any, **more: Any) -> Call:
+            asked.extend([name] * (method == "rollout"))
+            return ask(name, method, *args, **more)
 
         coordinator.system.ask = count  # type: ignore[method-assign]
         coordinator.start()

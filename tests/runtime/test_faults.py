@@ -34,12 +34,8 @@ def test_killed_components_come_back_and_a_stopped_run_is_resumed(tmp_path: Path
     process = start("train", *QUICK, "budget.env_frames=100000000", f"run_dir={run}", out=out)
     try:
         wait_for(lambda: last(run, "learner_updates") > 200, "learning", process)
-        for kind, fault in (
-            ("Actor", "faults/actor_restarts"),
-            ("ReplayShard", "faults/shard_restarts"),
-            ("Learner", "faults/learner_restarts"),
-            ("Evaluator", "faults/evaluator_restarts"),
-        ):
+        for kind in ("actor", "shard", "learner", "evaluator"):
+            fault = f"faults/{kind}_restarts"
             before = last(run, "learner_updates")
             wait_for(lambda k=kind: workers(process, k), kind, process)[0].send_signal(signal.SIGKILL)
             wait_for(lambda f=fault: last(run, f) == 1, fault, process)
@@ -99,7 +95,7 @@ def test_a_hung_emulator_is_noticed_and_its_actor_replaced(tmp_path: Path) -> No
         assert (tmp_path / "flag").exists()
         before = last(run, "env_steps")
         wait_for(lambda: last(run, "env_steps") > before + 2000, "steps of both actors", process)
-        wait_for(lambda: len(workers(process, "Actor")) == 2, "a second actor", process)
+        wait_for(lambda: len(workers(process, "actor")) == 2, "a second actor", process)
         assert "gave no answer" in out.read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 3

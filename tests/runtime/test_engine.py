@@ -1,0 +1,233 @@
+"""What both engines promise: results, errors, deaths, restarts, processes that are shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Engine, Handle, Needs
+from distdqn.runtime.local import LocalEngine
+
+PROCESS = Needs(cpus=0)
+
+
+class Counter:
+    def __init__(self, start: int) -> None:
+        if start < 0:
+            raise ValueError("cannot start below zero")
+        self.value = start
+        self.closed = 0
+
+    def add(self, amount: int) -> int:
+        self.value += amount
+        return self.value
+
+    def both(self, amount: int) -> tuple[int, str]:
+        return self.add(amount), f"now {self.value}"
+
+    def pair(self) -> tuple[int, int]:
+        return self.value, self.value
+
+    def sum(self, *amounts: Any) -> int:
+        return sum(a for a in amounts if isinstance(a, int))
+
+    def fail(self) -> None:
+        raise KeyError("no such thing")
+
+    def niceness(self) -> int:
+        return os.nice(0)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture(scope="module")
+def ray_engine() -> Iterator[Engine]:
+    from distdqn.runtime.ray import RayEngine
+
+    engine = RayEngine(None, 1, 0, 100 * 1024**2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    engine = LocalEngine() if request.param == "local" else request.getfixturevalue("ray_engine")
+    yield engine
+    for handle, _ in list(engine._components.values()):
+        engine.kill(handle)
+    engine._components.clear()
+
+
+@pytest.fixture
+def counter(engine: Engine) -> Handle:
+    return engine.start("counter-0", PROCESS, Counter, 10)
+
+
+def test_calls_run_in_order_and_keep_their_results(engine: Engine, counter: Handle) -> None:
+    refs = [engine.call(counter, "add", n)[0] for n in (1, 2, 3)]
+    assert [engine.fetch(r) for r in refs] == [11, 13, 16]
+    assert [engine.fetch(r) for r in reversed(refs)] == [16, 13, 11]
+    assert engine.wait(refs, timeout=0) == refs
+    assert engine.wait([], timeout=0) == []
+    assert (engine.pid(counter) == os.getpid()) is isinstance(engine, LocalEngine)
+
+
+def test_several_returns_are_several_references(engine: Engine, counter: Handle) -> None:
+    value, text = engine.call(counter, "both", 5, returns=2)
+    assert (engine.fetch(value), engine.fetch(text)) == (15, "now 15")
+    (pair,) = engine.call(counter, "pair")
+    assert engine.fetch(pair) == (15, 15)
+    one, other = engine.call(counter, "pair", returns=2)
+    assert (engine.fetch(one), engine.fetch(other)) == (15, 15)
+    with pytest.raises(ValueError, match="2"):
+        engine.fetch(engine.call(counter, "both", 5, returns=3)[0])
+
+
+def test_references_arrive_as_values(engine: Engine, counter: Handle) -> None:
+    two = engine.start("counter-1", PROCESS, Counter, 100)
+    (ref,) = engine.call(counter, "add", 1)
+    (result,) = engine.call(two, "add", ref)
+    assert engine.fetch(result) == 111
+    assert engine.fetch(engine.call(two, "sum", ref, engine.put(8), 1, result)[0]) == 11 + 8 + 1 + 111
+    assert engine.fetch(engine.put([ref])) == [ref], "only an argument itself is a reference, not what is in it"
+
+
+def test_an_error_is_raised_where_the_value_is_wanted(engine: Engine, counter: Handle) -> None:
+    first, second = engine.call(counter, "fail", returns=2)
+    for ref in (first, second):
+        with pytest.raises(KeyError, match="no such thing"):
+            engine.fetch(ref)
+    # the component is well
+    assert engine.fetch(engine.call(counter, "add", 1)[0]) == 11
+    with pytest.raises(AttributeError, match="unheard_of"):
+        engine.fetch(engine.call(counter, "unheard_of")[0])
+
+
+def test_a_bad_argument_does_not_reach_the_component(engine: Engine, counter: Handle) -> None:
+    bad = engine.call(counter, "fail")[0]
+    result = engine.call(counter, "add", bad)[0]
+    with pytest.raises(Exception, match="no such thing"):
+        engine.fetch(result)
+    assert engine.fetch(engine.call(counter, "pair")[0]) == (10, 10)
+
+
+def test_a_dead_component_is_lost(engine: Engine, counter: Handle) -> None:
+    other = engine.start("counter-1", PROCESS, Counter, 0)
+    (earlier,) = engine.call(counter, "add", 1)
+    assert engine.fetch(earlier) == 11
+    engine.kill(counter)
+    for ref in (lost := engine.call(counter, "both", 1, returns=2)):
+        with pytest.raises(ComponentLost):
+            engine.fetch(ref)
+    with pytest.raises(DataLost):  # whom it was handed to is well
+        engine.fetch(engine.call(other, "add", lost[0])[0])
+    assert engine.fetch(earlier) == 11, "what it gave before is the caller's"
+    assert engine.fetch(engine.call(other, "add", 1)[0]) == 1
+    engine.kill(counter)  # twice is once
+
+
+def test_a_restart_is_a_new_life(engine: Engine, counter: Handle) -> None:
+    engine.call(counter, "add", 5)
+    engine.kill(counter)
+    second = engine.start("counter-0", PROCESS, Counter, 10)
+    assert (second.name, second.life) == ("counter-0", counter.life + 1)
+    with pytest.raises(ComponentLost):
+        engine.fetch(engine.call(counter, "add", 1)[0])
+    assert engine.fetch(engine.call(second, "add", 1)[0]) == 11
+    engine.kill(counter)  # the new life does not die of it
+    assert engine.fetch(engine.call(second, "add", 1)[0]) == 12
+    third = engine.start("counter-0", PROCESS, Counter, 0)  # without a death in between
+    assert third.life == counter.life + 2
+    with pytest.raises(ComponentLost):
+        engine.fetch(engine.call(second, "add", 1)[0])
+
+
+def test_two_share_a_process(engine: Engine, counter: Handle) -> None:
+    beside = engine.start("counter-1", Beside("counter-0"), Counter, 0)
+    apart = engine.start("counter-2", PROCESS, Counter, 0)
+    assert engine.pid(beside) == engine.pid(counter)
+    assert (engine.pid(apart) == engine.pid(counter)) is isinstance(engine, LocalEngine)
+    given = engine.call(counter, "add", 1)[0]
+    assert engine.fetch(engine.call(beside, "add", given)[0]) == 11
+    assert engine.fetch(engine.call(counter, "add", 1)[0]) == 12
+    with pytest.raises(KeyError):
+        engine.start("counter-3", Beside("nobody"), Counter, 0)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("first", [0, 1])
+def test_those_who_share_a_process_die_together_and_start_one_by_one(engine: Engine, killed: int, first: int) -> None:
+    starts = [("counter-0", PROCESS, Counter, 10), ("counter-1", Beside("counter-0"), Counter, 0)]
+    handles = [engine.start(*s) for s in starts]
+    engine.kill(handles[killed])
+    for handle in handles:
+        with pytest.raises(ComponentLost):
+            engine.fetch(engine.call(handle, "add", 1)[0])
+    new = {first: engine.start(*starts[first])}
+    assert engine.fetch(engine.call(new[first], "add", 1)[0]) == (11, 1)[first]
+    with pytest.raises(ComponentLost):  # each needs its own start
+        engine.fetch(engine.call(handles[1 - first], "add", 1)[0])
+    new[1 - first] = engine.start(*starts[1 - first])
+    assert engine.fetch(engine.call(new[0], "add", 1)[0]) == 11 + (first == 0)
+    assert engine.fetch(engine.call(new[1], "add", 1)[0]) == 1 + (first == 1)
+    assert engine.pid(new[0]) == engine.pid(new[1])
+
+
+@pytest.mark.parametrize("again", [0, 1])
+def test_who_starts_anew_ends_what_shares_its_process(engine: Engine, again: int) -> None:
+    starts = [("counter-0", PROCESS, Counter, 10), ("counter-1", Beside("counter-0"), Counter, 0)]
+    handles = [engine.start(*s) for s in starts]
+    new = engine.start(*starts[again])
+    with pytest.raises(ComponentLost):
+        engine.fetch(engine.call(handles[1 - again], "add", 1)[0])
+    assert engine.fetch(engine.call(new, "add", 1)[0]) == (11, 1)[again]
+
+
+@pytest.mark.slow
+def test_a_constructor_that_fails_is_a_component_lost_in_its_own_words(ray_engine: Engine) -> None:
+    engine = ray_engine
+    broken = engine.start("counter-9", PROCESS, Counter, -1)
+    with pytest.raises(ComponentLost, match="cannot start below zero"):
+        engine.fetch(engine.call(broken, "add", 1)[0])
+    sound = engine.start("counter-9", PROCESS, Counter, 1)
+    assert engine.fetch(engine.call(sound, "add", 1)[0]) == 2
+    beside = engine.start("counter-8", Beside("counter-9"), Counter, -1)
+    for handle in (beside, sound):
+        with pytest.raises(ComponentLost, match="cannot start below zero"):
+            engine.fetch(engine.call(handle, "add", 1)[0])
+
+
+@pytest.mark.slow
+def test_who_yields_has_a_lower_priority(ray_engine: Engine) -> None:
+    usual, yields = (
+        ray_engine.start(f"counter-{name}", needs, Counter, 0)
+        for name, needs in (("a", PROCESS), ("b", Needs(cpus=0, yields=True)))
+    )
+    niceness = [ray_engine.fetch(ray_engine.call(h, "niceness")[0]) for h in (usual, yields)]
+    assert niceness[1] == min(19, niceness[0] + 10)
+
+
+@pytest.mark.slow
+def test_ray_exports_one_class_for_all_components(ray_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    manager, exported = ray._private.worker.global_worker.function_actor_manager, []
+    monkeypatch.setattr(manager, "export_actor_class", lambda cls, *args: exported.append(cls))
+    handles = [ray_engine.start(f"counter-{i}", PROCESS, Counter, i) for i in range(3)]
+    assert [ray_engine.fetch(ray_engine.call(h, "add", 1)[0]) for h in handles] == [1, 2, 3]
+    assert exported == []
+
+
+def test_components_are_closed_once() -> None:
+    engine = LocalEngine()
+    first = engine.start("counter-0", PROCESS, Counter, 0)
+    engine.start("counter-1", PROCESS, Counter, 0)
+    killed, kept = (engine._components[f"counter-{i}"][1] for i in range(2))
+    engine.kill(first)
+    assert (killed.closed, kept.closed) == (1, 0)
+    engine.close()
+    assert (killed.closed, kept.closed) == (1, 1)
