@@ -16,6 +16,7 @@ from distdqn.evaluate import evaluator as module
 from distdqn.evaluate.evaluator import Evaluator
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec, EnvStep, Evaluation, Weights
+from tests.envs import theory
 
 MLP = AgentConfig(network=NetworkConfig(torso="mlp", hidden=(4,)))
 TABLE = AgentConfig(network=NetworkConfig(torso="tabular", hidden=()))
@@ -124,7 +125,7 @@ def grid_spec() -> EnvSpec:
 
 
 def test_the_best_policy_of_a_gridworld_has_the_best_returns() -> None:
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(envs=4, epsilon=0.0), seed=1)
     result = evaluator.evaluate(best, 22)
     assert len(result.returns) == len(result.lengths) == 22
@@ -139,7 +140,7 @@ def test_the_best_policy_of_a_gridworld_has_the_best_returns() -> None:
 
 def played(seed: int, calls: int) -> list[Evaluation]:
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(envs=3, epsilon=0.2), seed)
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
     return [replace(evaluator.evaluate(best, 12), seconds=0) for _ in range(calls)]
 
 
@@ -151,7 +152,7 @@ def test_every_call_plays_new_games_and_a_seed_repeats_them() -> None:
 
 
 def test_epsilon_explores() -> None:
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
 
     def mean(epsilon: float) -> float:
         config = EvaluationConfig(envs=8, epsilon=epsilon)
@@ -170,7 +171,7 @@ def state_of(picture: np.ndarray) -> int:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_recording_is_aligned(seed: int) -> None:
-    q = gridworld.optimal_q(GRID, 0.99)
+    q = theory.gridworld_optimal_q(GRID, 0.99)
     following, reward = gridworld.transitions(GRID)
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(epsilon=0.0), seed)
     recording = evaluator.record(table(q, grid_spec()))
@@ -211,7 +212,7 @@ def test_a_long_game_is_cut() -> None:
 
 def test_recordings_are_of_the_policy_that_is_evaluated() -> None:
     """The same seed and call number play the same game, evaluated or recorded, without exploration."""
-    best: dict[str, Any] = {"weights": table(gridworld.optimal_q(GRID, 0.99), grid_spec())}
+    best: dict[str, Any] = {"weights": table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())}
     config = EvaluationConfig(envs=1, epsilon=0.0)
     evaluated = Evaluator(GRID, TABLE, config, seed=8).evaluate(**best, episodes=1)
     recorded = Evaluator(GRID, TABLE, config, seed=8).record(**best)
