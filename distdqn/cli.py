@@ -23,13 +23,11 @@ EXAMPLES = """examples:
   distdqn record runs/pong-20260101-120000             a GIF of a game with its Q-values
 """
 
-BENCH = """Measures this machine with the config at hand and prints one table. Keys are those of train, and:
-
-  seconds=S          for each stage (default: 5); the whole system takes six times as long
-  memory_minutes=M   then fills the replay and watches the memory for so long
-  peer=sb3           instead: Stable-Baselines3's DQN in turn with ours, on equal terms
-  agents=all         instead: what each agent costs beside dqn_2015; or some, agents=c51,rainbow
-  out=FILE.json      writes the figures too"""
+BENCH_EXAMPLES = """examples:
+  distdqn bench                                                Pong, in a form that fits this machine
+  distdqn bench --seconds 1 experiment=catch engine=local      a quick look
+  distdqn bench --out apex.json experiment=apex actors.count=32 learner.device=cuda
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +54,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from distdqn.bench.options import above_zero, output_file
     from distdqn.config.keys import experiments
 
     formatter = argparse.RawDescriptionHelpFormatter
@@ -122,9 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="throughput of each stage and of the whole",
         formatter_class=formatter,
-        usage="distdqn bench [KEY=VALUE ...]",
-        description=BENCH,
+        usage="distdqn bench [--seconds S] [--out FILE.json] [KEY=VALUE ...]",
+        description="Measures this machine with the config at hand and prints one table. Keys are those of train.",
+        epilog=BENCH_EXAMPLES,
     )
+    seconds = "for each stage (default: 5); the whole system takes six times as long"
+    door.add_argument("--seconds", type=above_zero, default=5.0, metavar="S", help=seconds)
+    door.add_argument("--out", type=output_file, metavar="FILE.json", help="write the figures too")
     door.set_defaults(run=_bench)
     door = doors.add_parser("doctor", help="what this machine has and what it would run")
     door.set_defaults(run=_doctor)
@@ -247,7 +250,7 @@ def _plot(known: argparse.Namespace, rest: list[str]) -> int:
 def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.bench.main import bench
 
-    return bench(overrides)
+    return bench(overrides, known.seconds, known.out)
 
 
 def _doctor(known: argparse.Namespace, rest: list[str]) -> int:

@@ -34,7 +34,6 @@ ONLY_IN = {
     "wandb": ("record/wandb.py",),
     "tensorboard": ("record/tensorboard.py",),
     "matplotlib": ("report/",),
-    "stable_baselines3": ("bench/",),
 }
 
 

@@ -1,21 +1,9 @@
-"""Temporal-difference errors and their losses."""
+"""Losses of temporal-difference errors."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def q_learning(q_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, v_t: Tensor) -> Tensor:
-    """TD error r_t + discount_t v_t - q_tm1[a_tm1]; no gradient flows into the target.
-
-    Args:
-        q_tm1: float32 `[B, A]`.
-        a_tm1: int64 `[B]`.
-        r_t, discount_t, v_t: float32 `[B]`; n-step returns and discounts fit as they are.
-    """
-    target = (r_t + discount_t * v_t).detach()
-    return target - q_tm1.gather(-1, a_tm1.unsqueeze(-1)).squeeze(-1)
 
 
 def huber(td: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Throughput of each stage, of the whole, and of the whole beside a peer."""
+"""Throughput of each stage and of the whole."""

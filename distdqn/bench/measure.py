@@ -51,16 +51,17 @@ def interleave(works: Mapping[str, Work], seconds: float, rounds: int = ROUNDS) 
         work.chunk()
     for _ in range(rounds):
         for name, work in works.items():
-            torch.set_num_threads(work.threads)
-            costs[name].append(_turn(work.chunk, seconds / rounds))
+            costs[name].append(turn(work, seconds / rounds))
     return costs
 
 
-def _turn(chunk: Callable[[], int], seconds: float) -> Cost:
+def turn(work: Work, seconds: float) -> Cost:
+    """Works for `seconds`, at least one unit, and gives the cost of a unit."""
+    torch.set_num_threads(work.threads)
     units = 0
     wall, cpu = time.perf_counter(), time.process_time()
     while units == 0 or time.perf_counter() - wall < seconds:
-        units += chunk()
+        units += work.chunk()
     return Cost((time.perf_counter() - wall) / units, (time.process_time() - cpu) / units)
 
 

@@ -56,6 +56,16 @@ class Stages:
     batch: Batch
     segment: Segment
 
+    @property
+    def sample_bytes(self) -> float:
+        """Bytes of a sampled window on its way."""
+        return size_of(self.batch) / len(self.batch)
+
+    @property
+    def transition_bytes(self) -> float:
+        """Bytes of a transition on its way to a shard."""
+        return size_of(self.segment) / max(1, int(self.segment.valid.sum()))
+
 
 def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
     """Measures every component of `config`, `seconds` each, in turns."""
@@ -152,13 +162,13 @@ def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tu
     capacity = min(config.replay.capacity // config.replay.shards, int(room / bytes_per_transition(config, spec)))
     capacity = max(capacity, config.actors.rollout_steps)
     gc.collect()
-    before = psutil.Process().memory_info().rss
+    empty = psutil.Process().memory_info().rss
     stride = config.agent.sequence.stride
     shard = ReplayShard(config.replay, capacity, config.actors.rollout_steps, 0, config.seed, stride)
     for segment in cycle(segments):
         if shard.add(segment).evicted:
             break
-    return shard, psutil.Process().memory_info().rss - before
+    return shard, psutil.Process().memory_info().rss - empty
 
 
 def _adding(shard: ReplayShard, segments: list[Segment]) -> Callable[[], int]:

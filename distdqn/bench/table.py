@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
 
-from distdqn.bench.limits import Costs, Limit, Shape
+from distdqn.bench.limits import FREE, Costs, Limit, Shape, cpu_of_a_step, limit
 from distdqn.bench.measure import ROUNDS, Cost
 from distdqn.bench.stages import Stages
 from distdqn.bench.transport import Transport
-from distdqn.bench.whole import Memory, Window
+from distdqn.bench.whole import Window
 from distdqn.config import RunConfig
 from distdqn.types import EnvSpec
 
@@ -23,32 +22,51 @@ Row = tuple[str, str, str, str]
 """Stage, figure, CPU seconds per unit, remark."""
 BUSY = 0.1
 """Cores taken by others from which on the table says so."""
-ACTING_TARGET, WHOLE_TARGET, PEER_TARGET = 0.90, 0.85, 2.0
+ACTING_TARGET, WHOLE_TARGET = 0.90, 0.85
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the table shows. `cpu_alone`: CPU seconds of an agent step by kind of component, as the
-    stages imply; `fraction`: what the whole reached of `bound`; `batch_bytes` and `segment_bytes` are those of one
-    sampled window and of one transition on their way."""
+    """Everything that the table shows."""
 
     config: RunConfig
     spec: EnvSpec
     stages: Stages
-    way: Transport
+    transport: Transport
     costs: Costs
     shape: Shape
-    bound: Limit
-    cpu_alone: dict[str, float]
     window: Window
-    memory: Memory
-    fraction: float
-    fraction_without_way: float
-    batch_bytes: float
-    segment_bytes: float
+    events: tuple[str, ...]
+
+    @property
+    def bound(self) -> Limit:
+        """What the costs imply for the whole."""
+        return limit(self.costs, self.shape)
+
+    @property
+    def cpu_alone(self) -> dict[str, float]:
+        """CPU seconds of an agent step by kind of component, as the stages imply."""
+        return cpu_of_a_step(self.costs, self.shape)
+
+    @property
+    def fraction(self) -> float:
+        """What the whole reached of the bound."""
+        return self.window.reached(self.shape.ratio) / self.bound.steps_per_s
+
+    @property
+    def fraction_without_transport(self) -> float:
+        """What the whole reached of the bound if the engine's part were free."""
+        free = replace(self.costs, carry_step=FREE, carry_sample=FREE)
+        return self.window.reached(self.shape.ratio) / limit(free, self.shape).steps_per_s
 
 
-def _mark(value: float, target: float) -> str:
+def make_console() -> Console:
+    """Where tables are printed: as wide as the terminal, elsewhere as wide as a page."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 118)
+
+
+def mark(value: float, target: float) -> str:
+    """Says in colour whether the target is reached."""
     return f"[green]target {target:g} reached[/]" if value >= target else f"[yellow]target {target:g}[/]"
 
 
@@ -63,10 +81,6 @@ def _cpu(cost: Cost) -> str:
 
 def _steps(cost: Cost) -> str:
     return f"{cost.rate:,.0f} agent steps/s"
-
-
-def _growth(start: float, end: float) -> str:
-    return f"{start / MIB:,.0f} to {end / MIB:,.0f} MiB"
 
 
 def show(r: Report, console: Console) -> None:
@@ -89,6 +103,8 @@ def show(r: Report, console: Console) -> None:
     console.print(
         f"Medians of {ROUNDS} rounds; rates by the clock, CPU of all threads; the whole runs without evaluations."
     )
+    for event in r.events:
+        console.print(f"  event: {event}", markup=False)
 
 
 def _of_components(r: Report) -> Iterator[Row]:
@@ -101,7 +117,7 @@ def _of_components(r: Report) -> Iterator[Row]:
     aside = f"{s.acting_wall:.1%} by the clock; the two in turn, without an actor, reach {s.in_turn_cpu:.1%}"
     # CPU time is nearly blind to other load, but also to how well several threads work side by side
     reached = s.acting_cpu if c.actors.threads == 1 else s.acting_wall
-    note = f"{reached:.1%} of emulators + inference ({aside}), {_mark(reached, ACTING_TARGET)}"
+    note = f"{reached:.1%} of emulators + inference ({aside}), {mark(reached, ACTING_TARGET)}"
     yield "acting", _steps(s.act), _cpu(s.act), note
     shard = f"{c.replay.kind} shard of {s.transitions:,}"
     yield "adding", f"{s.add.rate:,.0f} transitions/s", _cpu(s.add), shard
@@ -110,8 +126,8 @@ def _of_components(r: Report) -> Iterator[Row]:
         yield "priorities", f"{s.priority.rate:,.0f} samples/s", _cpu(s.priority), call
     else:
         yield "priorities", "none", "", "uniform replay has no use for them"
-    carried = f"a sample is {r.batch_bytes / 1e3:.1f} kB, a transition {r.segment_bytes / 1e3:.1f} kB"
-    figure = f"{1 / r.way.wall / 1e6:,.0f} MB/s, call {r.way.round_trip * 1e3:.2f} ms"
+    carried = f"a sample is {s.sample_bytes / 1e3:.1f} kB, a transition {s.transition_bytes / 1e3:.1f} kB"
+    figure = f"{1 / r.transport.wall / 1e6:,.0f} MB/s, call {r.transport.round_trip * 1e3:.2f} ms"
     note = f"{carried}: {1 / r.costs.carry_sample.wall:,.0f} samples/s"
     yield "through the engine", figure, _cpu(r.costs.carry_sample), note
     updates = f"{s.learn.rate / c.learner.batch_size:,.1f} updates/s"
@@ -132,8 +148,8 @@ def _of_the_whole(r: Report) -> Iterator[Row]:
     if w.other_load > BUSY:
         note += f", [yellow]{w.other_load:.2f} with something else: measure on a quiet machine[/]"
     yield "", f"actors idle {w.actor_idle:.1%}", "", note
-    note = f"{r.fraction_without_way:.1%} of the limit without the engine's part"
-    yield "fraction of the limit", f"{r.fraction:.1%}", "", f"{_mark(r.fraction, WHOLE_TARGET)}; {note}"
+    note = f"{r.fraction_without_transport:.1%} of the limit without the engine's part"
+    yield "fraction of the limit", f"{r.fraction:.1%}", "", f"{mark(r.fraction, WHOLE_TARGET)}; {note}"
     for kind, cores in sorted(w.cpu.items(), key=lambda item: -item[1]):
         alone = r.cpu_alone.get(kind)
         note = f"{_micro(alone)} as its stages imply, without carrying" if alone else ""
@@ -143,44 +159,11 @@ def _of_the_whole(r: Report) -> Iterator[Row]:
 
 
 def _of_memory(r: Report) -> Iterator[Row]:
-    s, m = r.stages, r.memory
-    grew = f"resident memory grew by {s.rss_growth / s.nbytes:.3f} of that"
-    yield (
-        "bytes per transition",
-        f"{s.nbytes / s.transitions:,.0f}",
-        "",
-        f"{grew} while {s.transitions:,} filled a shard",
-    )
-    growth = f"{m.slope / MIB:+,.1f} MiB/min, without what is shared {m.own_slope / MIB:+,.1f}"
-    note = f"in {m.minutes:.1f} min, replay {'full' if m.full else 'filling'}; {growth}"
-    yield "resident memory", _growth(sum(m.start.values()), sum(m.end.values())), "", note
-    for kind, size in m.end.items():
-        of_shards = kind == "shard" and m.shard_says
-        note = f"{size / m.shard_says:.2f} of what the shards say they take" if of_shards else ""
-        yield f"  {kind}", _growth(m.start[kind], size), "", note
-
-
-def show_peer(
-    config: RunConfig,
-    ours: list[float],
-    peer: dict[str, list[float]],
-    ratios: tuple[float, float],
-    idle_cpu: float,
-    console: Console,
-) -> None:
-    """Prints the comparison: ratios over the peer's better forms with one and with four environments."""
-    name = f"Stable-Baselines3 {version('stable-baselines3')}"
-    title = f"distdqn beside {name}: {config.env.game}, agent steps/s"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("", style="cyan")
-    table.add_column("median", justify="right")
-    table.add_column("rounds")
-    slots = f"{config.actors.count} x {config.actors.envs_per_actor} environments"
-    rows = {f"distdqn, {slots}": ours} | {f"SB3, {form}": rates for form, rates in peer.items()}
-    for label, rates in rows.items():
-        table.add_row(label, f"{statistics.median(rates):,.0f}", ", ".join(f"{x:,.0f}" for x in rates))
-    console.print(table)
-    target = _mark(ratios[0], PEER_TARGET)
-    console.print(f"ratio {ratios[0]:.2f} to SB3 with one environment, {target}; {ratios[1]:.2f} to SB3 with four")
-    terms = f"Batch {config.learner.batch_size}, a gradient step every 4 agent steps, 2015 network, 84 x 84."
-    console.print(f"{terms} Ours, paused, took {idle_cpu:.1%} of a core from the peer.")
+    s, w = r.stages, r.window
+    note = f"resident memory grew by {s.rss_growth / s.nbytes:.3f} of that while {s.transitions:,} filled a shard"
+    yield "bytes per transition", f"{s.nbytes / s.transitions:,.0f}", "", note
+    yield "resident memory", f"{sum(w.resident.values()) / MIB:,.0f} MiB", "", "of the whole system at its end"
+    for kind, size in w.resident.items():
+        of_shards = kind == "shard" and w.shard_bytes
+        note = f"{size / w.shard_bytes:.2f} of what the shards say they take" if of_shards else ""
+        yield f"  {kind}", f"{size / MIB:,.0f} MiB", "", note

@@ -16,7 +16,7 @@ AHEAD = 3
 """Batches on their way at once."""
 
 
-class Source:
+class Sender:
     """Has a batch, and gives it as a shard does."""
 
     def __init__(self, batch: Batch) -> None:
@@ -31,7 +31,7 @@ class Source:
         return 0
 
 
-class Sink:
+class Receiver:
     """Takes a batch as the learner does."""
 
     def take(self, batch: Batch) -> int:
@@ -51,16 +51,16 @@ class Transport:
 
 def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport:
     """Measures both, `seconds` each."""
-    source = engine.start("bench-source", Needs(cpus=0), Source, batch)
-    sink = engine.start("bench-sink", Needs(cpus=0), Sink)
+    sender = engine.start("bench-sender", Needs(cpus=0), Sender, batch)
+    receiver = engine.start("bench-receiver", Needs(cpus=0), Receiver)
 
     def ask() -> Ref:
-        given, _ = engine.call(source, "give", returns=2)
-        return engine.call(sink, "take", given)[0]
+        given, _ = engine.call(sender, "give", returns=2)
+        return engine.call(receiver, "take", given)[0]
 
     def ping() -> float:
         start = time.perf_counter()
-        (answer,) = engine.call(source, "ping")
+        (answer,) = engine.call(sender, "ping")
         engine.wait([answer], 60.0)
         engine.fetch(answer)
         return time.perf_counter() - start
@@ -82,6 +82,6 @@ def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport
             engine.fetch(on_their_way.popleft())
             bytes_carried += size_of(batch)
         cpus.append((family_cpu() - cpu) / bytes_carried)
-    engine.kill(source)
-    engine.kill(sink)
+    engine.kill(sender)
+    engine.kill(receiver)
     return Transport(statistics.median(trips), statistics.median(walls), statistics.median(cpus))

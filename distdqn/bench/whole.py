@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,19 +14,21 @@ from types import TracebackType
 import psutil
 import yaml
 
-from distdqn.bench.measure import arrival_rate, cpu_of, family, machine_cpu, slope
+from distdqn.bench.measure import arrival_rate, cpu_of, family, machine_cpu
 from distdqn.config import BudgetConfig, RunConfig, to_mapping
+from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.keeper import Keeper
+from distdqn.runtime.preflight import check
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.run import learner_gpus
 from distdqn.types import EnvSpec, RolloutStats, UpdateStats
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at the clock and at the processes' memory."""
+"""Seconds between two looks at the clock."""
 PATIENCE = 900.0
 """Seconds after which a system that has not begun to learn is given up."""
 NEVER = 1e9
@@ -33,27 +36,26 @@ FILL = 5000
 """Transitions after which learning starts here, where the config waits for more: filling is not measured."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Resident bytes by kind of component at the `start` and the `end` of `minutes`, medians of the first and
-    last fifth; `own` is what of their sum is not shared between processes; `slope` and `own_slope` are the
-    least-squares growth of the sums in bytes a minute. `shard_says` is what the shards say they take."""
+@contextmanager
+def throwaway(config: RunConfig) -> Iterator[tuple[RunConfig, EnvSpec]]:
+    """The config, checked, with a folder that is gone afterwards, and what it plays.
 
-    minutes: float
-    start: dict[str, float]
-    end: dict[str, float]
-    own: float
-    slope: float
-    own_slope: float
-    shard_says: int
-    full: bool
+    Raises:
+        ConfigError: one line that names the key and what it may be.
+    """
+    spec = check_env(config.env)
+    with tempfile.TemporaryDirectory(prefix="distdqn-bench-") as folder:
+        config = replace(config, run_dir=str(Path(folder) / "run"))
+        check(config, spec)
+        yield config, spec
 
 
 @dataclass(frozen=True)
 class Window:
     """Some `seconds` of training. Idle fractions and `samples_per_step` as in the run's metrics; `cpu`: CPU
     seconds spent per second, by kind of component, the engine's own processes as `engine`; `other_load`: those
-    that the rest of the machine spent meanwhile, by which the figures are too low."""
+    that the rest of the machine spent meanwhile, by which the figures are too low; `resident`: bytes at the end, by
+    kind of component, and `shard_bytes` what the shards say they take."""
 
     seconds: float
     steps_per_s: float
@@ -63,6 +65,8 @@ class Window:
     learner_idle: float
     cpu: dict[str, float]
     other_load: float
+    resident: dict[str, float]
+    shard_bytes: int
 
     @property
     def samples_per_step(self) -> float:
@@ -91,34 +95,33 @@ class _Stopwatch(Progress):
         self.learned.append((time.perf_counter(), stats))
 
 
-class System:
-    """A training run that starts, pauses and goes on, in a folder that is thrown away.
+class TrialRun:
+    """A training run that starts, pauses and goes on; `config.run_dir` becomes its folder.
 
     Loop:
-        with System(config, spec, engine, folder) as system:
-            system.warm_up()
-            window = system.measure(seconds)
-            system.pause()                   # nothing is in flight any more
+        with TrialRun(config, spec, engine) as run:
+            run.warm_up()
+            window = run.measure(seconds, drop=1.0)
+            run.pause()                   # nothing is in flight any more
     """
 
-    def __init__(self, config: RunConfig, spec: EnvSpec, engine: Engine, folder: Path) -> None:
-        config = self.config = _quiet(config, folder)
+    def __init__(self, config: RunConfig, spec: EnvSpec, engine: Engine) -> None:
+        config = self.config = _quiet(config)
         self.events: list[str] = []
         self._stack = ExitStack()
-        owned = RunFolder.create(folder, yaml.safe_dump(to_mapping(config), sort_keys=False))
+        owned = RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config), sort_keys=False))
         self._stack.callback(owned.close)
         keeper = Keeper(owned, config, spec, dict, self.events.append)
         roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))
         self.coordinator = Coordinator(config, engine, roster, keeper, lambda _: self._look(), self.events.append)
         self.watch = self.coordinator.system.progress = _Stopwatch(config)
         self._enough: Callable[[], bool] = lambda: True
-        self._memory: list[tuple[float, dict[str, float], float]] = []
         self.coordinator.start()
         pids = {name: engine.pid(handle) for name, handle in self.coordinator.system.handles.items()}
         self.kinds = {pid: name.partition("-")[0] for name, pid in pids.items()}
         self.kinds[psutil.Process().pid] = "driver" if len(self.kinds) > 1 else "process"
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> TrialRun:
         return self
 
     def __exit__(
@@ -135,7 +138,7 @@ class System:
             TimeoutError: it has not begun to learn.
         """
         first, start = self.config.learner.updates_per_call, time.perf_counter()
-        self._run(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
+        self.run_until(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
         if self.updates <= first:
             raise TimeoutError(f"no update within {PATIENCE:.0f} s: replay.min_size may be out of reach")
 
@@ -146,11 +149,9 @@ class System:
 
     def measure(self, seconds: float, drop: float) -> Window:
         """Trains for `drop + seconds` and gives the figures of the latter."""
-        self._run_for(drop)
-        self._memory.clear()
-        self._look_at_memory()
+        self.run_for(drop)
         start, cpu, everything = time.perf_counter(), self._cpu(), machine_cpu()
-        self._run_for(seconds)
+        self.run_for(seconds)
         end = time.perf_counter()
         spent = {kind: (s - cpu.get(kind, 0.0)) / (end - start) for kind, s in self._cpu().items()}
         played = [(t, s) for t, s in self.watch.rollouts if start <= t <= end]
@@ -168,58 +169,30 @@ class System:
             learner_idle=min(1.0, max(0.0, 1 - learning)),
             cpu=spent,
             other_load=max(0.0, (machine_cpu() - everything) / seconds - sum(spent.values())),
-        )
-
-    def fill(self) -> None:
-        """Trains until every shard is full."""
-        self._run(self._full)
-
-    def watch_memory(self, seconds: float) -> Memory:
-        """Trains for `seconds` and gives the memory over that time."""
-        self._memory.clear()
-        self._look_at_memory()
-        self._run_for(seconds)
-        return self.memory()
-
-    def memory(self) -> Memory:
-        """The memory over the last `measure` or `watch_memory`."""
-        self._look_at_memory()
-        times = [t / 60 for t, _, _ in self._memory]
-        sums, own = [sum(m.values()) for _, m, _ in self._memory], [o for _, _, o in self._memory]
-        fifth = max(1, len(times) // 5)
-        return Memory(
-            minutes=times[-1] - times[0],
-            start=_middle([m for _, m, _ in self._memory[:fifth]]),
-            end=_middle([m for _, m, _ in self._memory[-fifth:]]),
-            own=own[-1],
-            slope=slope(times, sums),
-            own_slope=slope(times, own),
-            shard_says=sum(s.nbytes for s in self.watch.shards.values()),
-            full=self._full(),
+            resident=self.resident()[0],
+            shard_bytes=self.shard_bytes,
         )
 
     def pause(self) -> None:
         """Takes in what is in flight and asks for nothing more."""
         self.coordinator.pause()
 
-    def _full(self) -> bool:
-        shards = self.watch.shards
-        return len(shards) == self.config.replay.shards and all(s.evicted for s in shards.values())
-
-    def _run_for(self, seconds: float) -> None:
+    def run_for(self, seconds: float) -> None:
+        """Trains for that long."""
         end = time.perf_counter() + seconds
-        self._run(lambda: time.perf_counter() >= end)
+        self.run_until(lambda: time.perf_counter() >= end)
 
-    def _run(self, enough: Callable[[], bool]) -> None:
+    def run_until(self, enough: Callable[[], bool]) -> None:
+        """Trains until `enough()`, which is asked every `LOOK_EVERY` seconds."""
         self._enough, self.coordinator.stop = enough, False
         self.coordinator.run()
 
     def _look(self) -> None:
-        self._look_at_memory()
         if self._enough():
             self.coordinator.stop = True
 
-    def _look_at_memory(self) -> None:
+    def resident(self) -> tuple[dict[str, float], float]:
+        """Resident bytes by kind of component, and what of their sum is not shared between processes."""
         resident: dict[str, float] = defaultdict(float)
         own = 0.0
         for pid, kind in self.kinds.items():
@@ -229,7 +202,12 @@ class System:
                 continue
             resident[kind] += memory.rss
             own += memory.rss - memory.shared
-        self._memory.append((time.perf_counter(), dict(resident), own))
+        return dict(resident), own
+
+    @property
+    def shard_bytes(self) -> int:
+        """What the shards say they take."""
+        return sum(s.nbytes for s in self.watch.shards.values())
 
     def _cpu(self) -> dict[str, float]:
         spent: dict[str, float] = defaultdict(float)
@@ -238,16 +216,10 @@ class System:
         return spent
 
 
-def _middle(samples: list[dict[str, float]]) -> dict[str, float]:
-    """The median by kind."""
-    return {kind: sorted(s.get(kind, 0.0) for s in samples)[len(samples) // 2] for kind in samples[0]}
-
-
-def _quiet(config: RunConfig, folder: Path) -> RunConfig:
+def _quiet(config: RunConfig) -> RunConfig:
     """The config without evaluations and saves, and with a replay that is soon ready."""
     return replace(
         config,
-        run_dir=str(folder),
         budget=BudgetConfig(env_frames=None, seconds=NEVER),
         evaluation=replace(config.evaluation, every_seconds=None, video=False),
         checkpoint=replace(config.checkpoint, every_seconds=NEVER),

@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from distdqn.config.renamed import RENAMED
@@ -100,7 +99,6 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-@cache
 def kinds_of(cls: Any) -> dict[str, Any]:
     """The types of a section's fields, by name."""
     return typing.get_type_hints(cls)

@@ -41,45 +41,13 @@ def right_action(config: EnvConfig) -> np.ndarray:
     return np.random.default_rng(config.length).integers(2, size=config.length)
 
 
-def _moves(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
+def transitions(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
     """Next state of each state and direction (0 left, 1 right), int64 `[N, 2]`, and the reward of entering
     each state, float64 `[N]` (a move against an end enters it again)."""
     state = np.arange(config.length)
     reward = np.zeros(config.length)
     reward[0], reward[-1] = NEAR_REWARD, FAR_REWARD
     return np.clip(state[:, None] + [-1, 1], 0, config.length - 1), reward
-
-
-def optimal_return(config: EnvConfig) -> float:
-    """The best undiscounted return of an episode, by dynamic programming over the steps that are left."""
-    next_state, reward = _moves(config)
-    value = np.zeros(config.length)
-    for _ in range(step_limit(config)):
-        value = (reward + value)[next_state].max(axis=1)
-    return float(value[START])
-
-
-def random_return(config: EnvConfig, right: float = 0.5) -> float:
-    """The expected undiscounted return of moving right with probability `right` in every step.
-
-    0.5 is the uniformly random policy. epsilon / 2 is epsilon-greedy on the near reward, which is what
-    epsilon-greedy agents settle on.
-    """
-    next_state, reward = _moves(config)
-    value = np.zeros(config.length)
-    for _ in range(step_limit(config)):
-        value = (reward + value)[next_state] @ [1 - right, right]
-    return float(value[START])
-
-
-def reach_probability(config: EnvConfig, right: float = 0.5) -> float:
-    """The probability that an episode sees the far end at all, moving right with probability `right`."""
-    next_state, _ = _moves(config)
-    reached = np.zeros(config.length)
-    reached[-1] = 1.0
-    for _ in range(step_limit(config)):
-        reached[:-1] = reached[next_state[:-1]] @ [1 - right, right]
-    return float(reached[START])
 
 
 class ChainEnv:
@@ -92,7 +60,7 @@ class ChainEnv:
     length is 2 and the start is the right end).
 
     The left end is found at once, and whoever settles there seldom sees the right one. The probability that
-    an episode does (`reach_probability`), by length:
+    an episode does, by length:
 
                                              6        10       15        20        30
         uniformly random                     0.38     0.075    0.0075    6.1e-4    2.6e-6
@@ -109,7 +77,7 @@ class ChainEnv:
         self._step_limit = step_limit(config)
         self._observations = observations(config)
         self._right = right_action(config)
-        self._next_state, reward = _moves(config)
+        self._next_state, reward = transitions(config)
         self._reward = reward.astype(np.float32)
         self._state = np.full(num_slots, START)
         self._age = np.zeros(num_slots, np.int64)

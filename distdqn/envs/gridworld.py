@@ -54,25 +54,6 @@ def transitions(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(moved, axis=1), reward
 
 
-def optimal_q(config: EnvConfig, discount: float) -> np.ndarray:
-    """Q*(s, a) by value iteration until no value moves by 1e-13, float64 `[size^2, 4]`; 0 in terminal states.
-
-    Q(s, a) = (1 - slip) D(s, a) + slip mean_b D(s, b) with D(s, d) = r(s') + discount V(s') for the cell s'
-    in direction d (Sutton and Barto 2018, section 4.4). The step limit has no part in it: a truncated episode
-    is bootstrapped.
-    """
-    next_state, reward = transitions(config)
-    live = nonterminal(config)
-    v = np.zeros(len(live))
-    while True:
-        direct = reward[next_state] + discount * v[next_state]
-        q = (1 - config.slip) * direct + config.slip * direct.mean(axis=1, keepdims=True)
-        q[~live] = 0.0
-        v, previous = q.max(axis=1), v
-        if np.abs(v - previous).max() < 1e-13:
-            return np.asarray(q)
-
-
 class GridworldEnv:
     """N gridworlds of `config.size` squared cells, all slots in one array operation.
 

@@ -11,8 +11,7 @@ class NoisyLinear(nn.Module):
     """y = (w + sigma_w * eps_out eps_in^T) x + b + sigma_b * eps_out, with learned w, b, sigma_w and sigma_b.
 
     Factorised Gaussian noise (Fortunato et al. 2018, section 3): `[..., features]` to `[..., out]`. A layer starts
-    silent, that is with eps = 0; `resample_noise` and `silence_noise` change that. The noise is no part of the
-    state_dict.
+    silent, that is with eps = 0, until `resample_noise` gives it noise, which is no part of the state_dict.
 
     Args:
         sigma: sigma_0; every sigma starts at sigma_0 / sqrt(features), every mean uniform in +-1 / sqrt(features).
@@ -58,13 +57,6 @@ def resample_noise(module: nn.Module, rows: int, generator: torch.Generator) -> 
             layer.silent = False
             layer.noise_in = _renewed(layer.noise_in, rows, generator)
             layer.noise_out = _renewed(layer.noise_out, rows, generator)
-
-
-def silence_noise(module: nn.Module) -> None:
-    """Leaves every noisy layer in `module` with its mean weights, at the price of a plain linear layer."""
-    for layer in module.modules():
-        if isinstance(layer, NoisyLinear):
-            layer.silent = True
 
 
 def _renewed(noise: Tensor, rows: int, generator: torch.Generator) -> Tensor:

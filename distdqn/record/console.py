@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,96 +15,37 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_RECENT = 60.0  # seconds over which rates are measured
+
+def stage(config: RunConfig, last: Mapping[str, float]) -> str:
+    """What is going on, and what holds it up, in one phrase."""
+    held, needed = last.get("replay/transitions"), config.replay.min_size
+    if "run/fraction" not in last:
+        return "starting"
+    if not last.get("learner_updates") and held is not None and held < needed:
+        return f"filling the replay, {held / needed:.0%} of what learning needs"
+    learner, actor = (last.get(f"{who}/idle_fraction", 0.0) for who in ("learner", "actor"))
+    if max(learner, actor) < 0.2:
+        return "actors and learner both busy"
+    return "the learner waits for experience" if learner > actor else "the actors wait for the learner"
 
 
-class Progress:
-    """What the run has come to: the last value of each metric, rates over the last minute, time left."""
+def evaluation(last: Mapping[str, float]) -> str:
+    """The last and the best evaluation in words; empty before the first."""
+    if "eval/return_mean" not in last:
+        return ""
+    human = last.get("eval/human_normalised")
+    relative = f" ({human:.0%} of human)" if human is not None else ""
+    return f"{number(last['eval/return_mean'])}{relative}, best {number(last.get('eval/best_return'))}"
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        self.last: dict[str, float] = {}
-        self.best_evaluation: float | None = None
-        self._window: deque[tuple[float, float, float]] = deque()
-        self._returns: deque[float] = deque(maxlen=10)
 
-    def absorb(self, metrics: Mapping[str, float]) -> None:
-        """Takes in one record; metrics that it lacks keep their value."""
-        self.last.update(metrics)
-        if (score := metrics.get("eval/return_mean")) is not None:
-            self.best_evaluation = score if self.best_evaluation is None else max(self.best_evaluation, score)
-        if (episode_return := metrics.get("actor/episode_return")) is not None:
-            self._returns.append(episode_return)
-        if "time_s" not in metrics:
-            return
-        now = (self.last["time_s"], self.last.get("env_frames", 0.0), self.last.get("learner_updates", 0.0))
-        if self._window and any(n < w for n, w in zip(now, self._window[-1], strict=True)):
-            self._window.clear()
-        self._window.append(now)
-        while len(self._window) > 2 and self._window[1][0] <= now[0] - _RECENT:
-            self._window.popleft()
-
-    def forget_rates(self) -> None:
-        """Starts the rates afresh: a resumed run's earlier records say nothing about this one's speed."""
-        self._window.clear()
-
-    @property
-    def episode_return(self) -> float | None:
-        """Mean of the last ten records that had finished games."""
-        return sum(self._returns) / len(self._returns) if self._returns else None
-
-    @property
-    def rates(self) -> tuple[float, float] | None:
-        """Emulator frames and learner updates per second, or None before there are two records."""
-        if len(self._window) < 2 or (seconds := self._window[-1][0] - self._window[0][0]) <= 0:
-            return None
-        frames, updates = (self._window[-1][i] - self._window[0][i] for i in (1, 2))
-        return frames / seconds, updates / seconds
-
-    @property
-    def budget(self) -> tuple[float, float | None]:
-        """The fraction of the budget used, in [0, 1], and the seconds left at the recent rate."""
-        budget, last, rates = self.config.budget, self.last, self.rates or (0.0, 0.0)
-        limits = [
-            (last.get("env_frames", 0.0), budget.env_frames, rates[0]),
-            (last.get("time_s", 0.0), budget.seconds, 1.0),
-            (last.get("learner_updates", 0.0), budget.updates, rates[1]),
-        ]
-        known = [(done, limit, rate) for done, limit, rate in limits if limit is not None]
-        fraction = min(max(done / limit for done, limit, _ in known), 1.0)
-        left = [max(limit - done, 0.0) / rate for done, limit, rate in known if rate > 0]
-        return fraction, min(left) if left else None
-
-    @property
-    def evaluation(self) -> str:
-        """The last and the best evaluation in words; empty before the first."""
-        human, last = self.last.get("eval/human_normalised"), self.last.get("eval/return_mean")
-        relative = f" ({human:.0%} of human)" if human is not None else ""
-        best = self.best_evaluation
-        return f"{number(last)}{relative}, best {number(best)}" if best is not None else ""
-
-    @property
-    def faults(self) -> str:
-        """The faults that happened, in words; empty where there were none."""
-        happened = sorted((k, v) for k, v in self.last.items() if k.startswith("faults/") and v)
-        return ", ".join(f"{k.removeprefix('faults/').replace('_', ' ')} {count(v)}" for k, v in happened)
-
-    @property
-    def stage(self) -> str:
-        """What is going on, and what holds it up, in one phrase."""
-        held, needed = self.last.get("replay/transitions"), self.config.replay.min_size
-        if not self.last:
-            return "starting"
-        if not self.last.get("learner_updates") and held is not None and held < needed:
-            return f"filling the replay, {held / needed:.0%} of what learning needs"
-        learner, actor = (self.last.get(f"{who}/idle_fraction", 0.0) for who in ("learner", "actor"))
-        if max(learner, actor) < 0.2:
-            return "actors and learner both busy"
-        return "the learner waits for experience" if learner > actor else "the actors wait for the learner"
+def faults(last: Mapping[str, float]) -> str:
+    """The faults that happened, in words; empty where there were none."""
+    happened = sorted((k, v) for k, v in last.items() if k.startswith("faults/") and v)
+    return ", ".join(f"{k.removeprefix('faults/').replace('_', ' ')} {count(v)}" for k, v in happened)
 
 
 class Screen:
-    """Shows a run's progress.
+    """Shows the last value of each metric that it was given.
 
     `mode` is auto or live (live on a terminal, lines elsewhere), lines, or off (nothing but the final
     summary). `NO_COLOR` is honoured. Lines appear at most every `every` seconds; events always do.
@@ -118,24 +56,21 @@ class Screen:
         from rich.live import Live
 
         self._console: RichConsole = Console(file=out or sys.stdout, highlight=False)
-        self.progress = Progress(config)
+        self._config = config
+        self.last: Mapping[str, float] = {}
         can_live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._mode = mode if mode in ("off", "lines") else ("live" if can_live else "lines")
         self._every, self._printed = every, float("-inf")
-        self._lock = threading.Lock()
         self._event = ""
-        self._heard: tuple[float, float] | None = None
         self._live: Live | None = None
         if self._mode == "live":
             self._live = Live(console=self._console, get_renderable=self._draw, transient=True)
             self._live.start()
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """Takes in one record and shows it when it is time."""
+        """Takes in one record and shows it when it is time; metrics that it lacks keep their value."""
+        self.last = {**self.last, **metrics}  # a new one each time: rich draws from a thread of its own
         now = time.monotonic()
-        with self._lock:
-            self.progress.absorb(metrics)
-            self._heard = (now, self.progress.last.get("time_s", 0.0))
         if self._mode == "lines" and now - self._printed >= self._every:
             self._printed = now
             self._print(self._line())
@@ -161,19 +96,18 @@ class Screen:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _line(self) -> str:
-        p = self.progress
-        fraction, left = p.budget
-        frames, updates = p.rates or (None, None)
+        last = self.last
+        left = f", {duration(last['run/seconds_left'])} left" if "run/seconds_left" in last else ""
+        evaluated = evaluation(last)
         parts = [
-            f"{duration(p.last.get('time_s', 0.0))}  {fraction:4.0%}"
-            + (f", {duration(left)} left" if left is not None else ""),
-            f"{count(p.last.get('env_frames'))} frames ({count(frames)}/s)",
-            f"{count(p.last.get('learner_updates'))} updates ({count(updates)}/s)",
-            f"return {number(p.episode_return)}",
+            f"{duration(last.get('time_s', 0.0))}  {percent(last.get('run/fraction')):>4}{left}",
+            f"{count(last.get('env_frames'))} frames ({count(last.get('run/frames_per_s'))}/s)",
+            f"{count(last.get('learner_updates'))} updates ({count(last.get('run/updates_per_s'))}/s)",
+            f"return {number(last.get('actor/recent_return'))}",
+            f"evaluation {evaluated}" if evaluated else "",
+            f"loss {number(last['learner/loss'])}" if "learner/loss" in last else "",
         ]
-        parts += [f"evaluation {p.evaluation}"] if p.evaluation else []
-        parts += [f"loss {number(p.last['learner/loss'])}"] if "learner/loss" in p.last else []
-        return " | ".join(filter(None, [*parts, p.stage, p.faults]))
+        return " | ".join(filter(None, [*parts, stage(self._config, last), faults(last)]))
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -183,23 +117,22 @@ class Screen:
         from rich.table import Table
         from rich.text import Text
 
-        with self._lock:  # rich draws from a thread of its own
-            p = copy.deepcopy(self.progress)
-        config = p.config
-        fraction, left = p.budget
-        elapsed = self._heard[1] + time.monotonic() - self._heard[0] if self._heard else 0.0
+        config, last = self._config, self.last
         env = {"atari": config.env.game, "gym": config.env.id}.get(config.env.kind, config.env.kind)
         details = (f" {env}, {config.agent.name}, seed {config.seed}", "dim")
         title = Text.assemble((config.name, "bold"), details)
+        fraction, left = last.get("run/fraction"), last.get("run/seconds_left")
         budget = Table.grid(padding=(0, 2, 0, 0), expand=True)
         budget.add_column(ratio=1)
         budget.add_column(justify="right", no_wrap=True)
-        remaining = (f"{duration(left)} left" if left is not None else "time left unknown", "bold")
+        used = "–" if fraction is None else f"{fraction:.1%}"
+        remaining = "time left unknown" if left is None else f"{duration(left)} left"
+        elapsed = f" of the budget, {duration(last.get('time_s', 0.0))}, "
         budget.add_row(
-            ProgressBar(total=1.0, completed=fraction, complete_style="cyan", finished_style="green"),
-            Text.assemble((f"{fraction:.1%}", "bold"), f" of the budget, {duration(elapsed)}, ", remaining),
+            ProgressBar(total=1.0, completed=fraction or 0.0, complete_style="cyan", finished_style="green"),
+            Text.assemble((used, "bold"), elapsed, (remaining, "bold")),
         )
-        groups = _groups(p)
+        groups = _groups(config, last)
         columns = 4 if self._console.width >= 110 else 2
         panels = Table.grid(padding=(0, 2, 0, 0), expand=True)
         for _ in range(columns):
@@ -207,11 +140,16 @@ class Screen:
         for i in range(0, len(groups), columns):
             panels.add_row(*groups[i : i + columns])
             panels.add_row(Text())
-        faults = Text(f"Faults: {p.faults}", "yellow") if p.faults else Text("No faults", "dim")
-        last = Text(self._event, overflow="ellipsis", no_wrap=True)
-        note = [Text(config.note, "italic", overflow="ellipsis", no_wrap=True)] if config.note else []
-        stage = Text(p.stage[:1].upper() + p.stage[1:], "dim")
-        body = Group(*note, budget, stage, Text(), panels, faults, last)
+        happened, now = faults(last), stage(config, last)
+        body = Group(
+            *([Text(config.note, "italic", overflow="ellipsis", no_wrap=True)] if config.note else []),
+            budget,
+            Text(now[:1].upper() + now[1:], "dim"),
+            Text(),
+            panels,
+            Text(f"Faults: {happened}", "yellow") if happened else Text("No faults", "dim"),
+            Text(self._event, overflow="ellipsis", no_wrap=True),
+        )
         return Panel(Padding(body, (0, 1)), title=title, title_align="left", border_style="cyan")
 
 
@@ -248,9 +186,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {m:02} min" if hours else f"{minutes} min {s:02} s" if minutes else f"{s} s"
 
 
-def _groups(p: Progress) -> list[Table]:
-    config, last = p.config, p.last
-    frames, updates = p.rates or (None, None)
+def _groups(config: RunConfig, last: Mapping[str, float]) -> list[Table]:
     idle = {k: last.get(f"{k}/idle_fraction") for k in ("actor", "learner")}
     style = {k: "yellow" if (v or 0) >= 0.5 else "" for k, v in idle.items()}
     held, capacity = last.get("replay/transitions"), config.replay.capacity
@@ -258,14 +194,14 @@ def _groups(p: Progress) -> list[Table]:
     named: dict[str, list[tuple[str, ...]]] = {
         "Acting": [
             ("frames", count(last.get("env_frames"))),
-            ("frames/s", count(frames)),
-            ("recent return", number(p.episode_return), "bold green"),
+            ("frames/s", count(last.get("run/frames_per_s"))),
+            ("recent return", number(last.get("actor/recent_return")), "bold green"),
             ("lag, updates", count(last.get("actor/weights_lag"))),
             ("actors idle", percent(idle["actor"]), style["actor"]),
         ],
         "Learning": [
             ("updates", count(last.get("learner_updates"))),
-            ("updates/s", count(updates)),
+            ("updates/s", count(last.get("run/updates_per_s"))),
             ("samples/s", count(last.get("learner/samples_per_s"))),
             ("loss", number(last.get("learner/loss"))),
             ("learner idle", percent(idle["learner"]), style["learner"]),
@@ -278,7 +214,7 @@ def _groups(p: Progress) -> list[Table]:
         ],
         "Evaluation": [
             ("last return", number(last.get("eval/return_mean")), "bold green"),
-            ("best return", number(p.best_evaluation), "bold green"),
+            ("best return", number(last.get("eval/best_return")), "bold green"),
             ("human = 100%", percent(last.get("eval/human_normalised"))),
             ("mean Q", number(last.get("learner/q_mean"))),
         ],

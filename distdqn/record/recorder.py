@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from distdqn.config import RunConfig, to_mapping
 from distdqn.record import jsonl, wandb
-from distdqn.record.console import Progress, Screen, count, duration, number
+from distdqn.record.console import Screen, count, duration, evaluation, faults, number
 from distdqn.record.tensorboard import TensorBoard
 from distdqn.run_folder import RunFolder
 from distdqn.types import State
@@ -69,10 +69,8 @@ class Recorder:
             self._fail("screen", error)
         for metrics in jsonl.read(folder.metrics):
             self.last.update(metrics)
-            if self._screen is not None:
-                self._screen.progress.absorb(metrics)
-        if self._screen is not None:
-            self._screen.progress.forget_rates()
+        if self._screen is not None:  # how fast an earlier session was, and of which budget, says nothing of this one
+            self._screen.last = {k: v for k, v in self.last.items() if not k.startswith("run/")}
         self._open("metrics.jsonl", lambda: jsonl.JsonLines(folder.metrics))
         if config.tensorboard:
             self._open("TensorBoard", lambda: TensorBoard(folder.tensorboard))
@@ -144,20 +142,20 @@ class Recorder:
         self._pass_on_notices()
         if self._screen is not None:
             try:
-                self._screen.close(self._closing(self._screen.progress))
+                self._screen.close(self._closing())
             except Exception:  # as in `event`
                 self._screen = None
 
-    def _closing(self, progress: Progress) -> list[tuple[str, str]]:
+    def _closing(self) -> list[tuple[str, str]]:
         """What the run came to, as names and texts; without those that say nothing."""
-        config, last = self._config, progress.last
+        config, last = self._config, self.last
         rows = {
             "run": ", ".join(filter(None, [config.name, f"seed {config.seed}", self._outcome])),
             "played": f"{count(last.get('env_frames'))} frames in {duration(last.get('time_s', 0.0))}",
             "learned": f"{count(last.get('learner_updates'))} updates",
-            "return": f"{number(progress.episode_return)} in recent training games",
-            "evaluation": progress.evaluation,
-            "faults": progress.faults,
+            "return": f"{number(last.get('actor/recent_return'))} in recent training games",
+            "evaluation": evaluation(last),
+            "faults": faults(last),
             "folder": str(self._folder.path),
         }
         return [(name, text) for name, text in rows.items() if text]

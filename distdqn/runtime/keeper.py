@@ -98,9 +98,10 @@ class Keeper:
 
     def scores(self, result: Evaluation) -> dict[str, float]:
         """The metrics of an evaluation."""
-        mean = float(np.mean(result.returns))
+        mean, best = float(np.mean(result.returns)), checkpoint.best(self.folder.checkpoints)
         values = {
             "eval/return_mean": mean,
+            "eval/best_return": max(mean, best[1]) if best else mean,
             "eval/return_median": float(np.median(result.returns)),
             "eval/length_mean": float(np.mean(result.lengths)),
         }

@@ -143,7 +143,7 @@ def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
     parts = (network.torso, network.memory, network.head, agent.bootstrap, agent.exploration, agent.auxiliary)
     own = [part for part in parts if isinstance(part.kind, Import)]
     for part in own:
-        part.kind.load(f"{part.key}.kind")
+        Import(part.kind).load(f"{part.key}.kind")
     if not own:
         return
     import torch  # late, since it takes seconds

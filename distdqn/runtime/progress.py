@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 
 from distdqn.config import BudgetConfig
@@ -32,6 +32,8 @@ FAULTS = (
 )
 SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
+RECENT_S, RECENT_GAMES = 60.0, 100
+"""What the `run/` metrics and the recent return are means over, so that they read calmly."""
 RECORDED = {
     "env_frames": "env_frames",
     "env_steps": "env_steps",
@@ -46,7 +48,8 @@ RECORDED = {
 
 
 class Progress:
-    """Counts over the whole run, resumes included, and means over the time since the last metrics.
+    """Counts over the whole run, resumes included, and means over the time since the last metrics. Where the run
+    is in its budget and how fast it goes are the `run/` metrics.
 
     Transitions: `emitted` by actors = `stored` + `dropped` + those on their way; `lost` are those stored in a
     shard that died.
@@ -62,6 +65,8 @@ class Progress:
         self._since = self._start
         self._sums: dict[str, float] = defaultdict(float)
         self._weights: dict[str, float] = defaultdict(float)
+        self._returns: deque[float] = deque(maxlen=RECENT_GAMES)
+        self._recent: deque[tuple[float, int, int]] = deque()
 
     @property
     def time_s(self) -> float:
@@ -72,11 +77,14 @@ class Progress:
     def fraction(self) -> float:
         """Share of the budget used, in [0, 1]; the first limit that is reached counts. In lockstep the clock
         is left out, since what is learned must not depend on it."""
+        return self._share(self.by_clock)
+
+    def _share(self, by_clock: bool) -> float:
         b = self.budget
         shares = [
             self.count["env_frames"] / b.env_frames if b.env_frames else 0.0,
             self.count["learner_updates"] / b.updates if b.updates else 0.0,
-            self.time_s / b.seconds if b.seconds and self.by_clock else 0.0,
+            self.time_s / b.seconds if b.seconds and by_clock else 0.0,
         ]
         return min(1.0, max(shares))
 
@@ -95,6 +103,7 @@ class Progress:
         self.count["env_steps"] += stats.steps
         self.count["emitted"] += stats.transitions
         self.count["episodes"] += len(stats.returns)
+        self._returns.extend(stats.returns)
         self._sums["rollout_s"] += stats.seconds
         self._sums["steps"] += stats.steps
         self._mean("actor/weights_lag", max(0, version - stats.weights_version))
@@ -120,10 +129,10 @@ class Progress:
 
     def shard(self, index: int, stats: ShardStats) -> None:
         """A shard answered."""
-        before = self.shards.get(index)
-        self.count["stale"] += stats.stale - (before.stale if before else 0)
+        previous = self.shards.get(index)
+        self.count["stale"] += stats.stale - (previous.stale if previous else 0)
         self.shards[index] = stats
-        if stats.sampled and (before is None or stats.sampled > before.sampled):
+        if stats.sampled and (previous is None or stats.sampled > previous.sampled):
             self._mean("replay/sample_age", stats.sample_age)
 
     @property
@@ -151,6 +160,7 @@ class Progress:
         values: dict[str, float] = {
             "time_s": self.time_s,
             **{name: self.count[name] for name in ("env_frames", "env_steps", "learner_updates")},
+            "run/fraction": self._share(by_clock=True),
             "actor/episodes": self.count["episodes"],
             "replay/transitions": self.transitions,
             "replay/samples_per_insert": samples_per_insert,
@@ -163,6 +173,10 @@ class Progress:
         }
         if held := self.transitions:
             values["replay/bytes_per_transition"] = sum(s.nbytes for s in self.shards.values()) / held
+        if self._returns:
+            values["actor/recent_return"] = sum(self._returns) / len(self._returns)
+        if self.done:
+            values["run/seconds_left"] = 0.0
         if soon:
             return values
         values |= {name: sums[name] / w for name, w in self._weights.items() if w}
@@ -172,9 +186,26 @@ class Progress:
             values["learner/updates_per_s"] = sums["updates"] / seconds
             values["learner/samples_per_s"] = sums["samples"] / seconds
             values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
+            values |= self._pace()
         self._since = now
         self._sums, self._weights = defaultdict(float), defaultdict(float)
         return values
+
+    def _pace(self) -> dict[str, float]:
+        """Frames and updates per second over the last minute of training, and the seconds that the budget lasts at
+        these speeds; what is not known yet is left out."""
+        now = (self.time_s, self.count["env_frames"], self.count["learner_updates"])
+        self._recent.append(now)
+        while len(self._recent) > 2 and self._recent[1][0] <= now[0] - RECENT_S:
+            self._recent.popleft()
+        seconds, frames, updates = (n - then for n, then in zip(now, self._recent[0], strict=True))
+        if not seconds:
+            return {}
+        speeds = (1.0, frames / seconds, updates / seconds)
+        limits = zip((self.budget.seconds, self.budget.env_frames, self.budget.updates), now, speeds, strict=True)
+        left = [max(limit - used, 0.0) / speed for limit, used, speed in limits if limit and speed]
+        values = {"run/frames_per_s": speeds[1], "run/updates_per_s": speeds[2]}
+        return {**values, "run/seconds_left": min(left)} if left else values
 
     def state(self) -> State:
         """The counters."""

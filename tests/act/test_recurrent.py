@@ -23,7 +23,7 @@ from distdqn.config import (
 from distdqn.learn.minibatch import ToDevice, split
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
-from distdqn.nets.noisy import silence_noise
+from distdqn.nets.noisy import NoisyLinear
 from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
@@ -250,6 +250,8 @@ def test_greedy_takes_the_best_of_the_noisy_values(tell: Tell, monkeypatch: pyte
     np.testing.assert_array_equal(actor.env.actions, [q.argmax(1) for q in seen])
     assert actor.exploration.epsilons(0).tolist() == [0.0] * 3 and set(stats.epsilons) == {0.0}
     actor.policy.noise = None
-    silence_noise(actor.policy.network)
+    for layer in actor.policy.network.modules():
+        if isinstance(layer, NoisyLinear):
+            layer.silent = True
     observation = np.stack([actor.env.story.observation(*actor.env.story.place(s, 0)) for s in range(3)])
     assert (act(observation, np.zeros(3, np.int32)) != seen[0]).any(), "it is the noise that explores"

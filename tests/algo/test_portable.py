@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from distdqn.algo import augment, bootstrap, categorical, priority, quantile, rescale, returns, td
+from distdqn.algo import augment, bootstrap, categorical, priority, quantile, rescale, returns
 
 B, L, A, Z = 3, 4, 2, 5
 g = torch.Generator().manual_seed(0)
@@ -47,7 +47,6 @@ TARGETS: dict[str, Case] = {
 OTHERS: dict[str, Case] = {
     "n_step": (lambda *x: returns.n_step(*x, n=3), (REWARD, TERMINATED, LAST, 0.9)),
     "n_step_by_row": (returns.n_step, (REWARD, TERMINATED, LAST, D)),
-    "q_learning": (td.q_learning, (Q, ACTION, R, D, R)),
     "categorical_loss": (categorical.categorical_loss, (VALUES, ACTION, TAU)),
     "huber": (quantile.quantile_loss, (ONLINE, TAU, ONLINE.flip(0), 1.0)),
     "quantile": (quantile.quantile_loss, (ONLINE, TAU, ONLINE.flip(0), 0.0)),

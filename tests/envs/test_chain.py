@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from distdqn.config import EnvConfig
 from distdqn.envs import chain
 from distdqn.envs.chain import ChainEnv
+from tests.envs import theory
 
 
 def config(length: int = 15) -> EnvConfig:
@@ -28,10 +29,10 @@ def walk(n: int, directions) -> tuple[float, bool]:
 
 def test_optimal_return_by_hand():
     # N - 2 moves to the far end, the last of which is rewarded, then a reward in each step that is left.
-    assert chain.optimal_return(config(15)) == (15 + 9) - (15 - 2) + 1
-    assert chain.optimal_return(config(100)) == (100 + 9) - (100 - 2) + 1
-    assert chain.random_return(config(20), right=1.0) == chain.optimal_return(config(20))
-    assert chain.random_return(config(20), right=0.0) == pytest.approx(0.001 * 29)
+    assert theory.chain_optimal_return(config(15)) == (15 + 9) - (15 - 2) + 1
+    assert theory.chain_optimal_return(config(100)) == (100 + 9) - (100 - 2) + 1
+    assert theory.chain_random_return(config(20), right=1.0) == theory.chain_optimal_return(config(20))
+    assert theory.chain_random_return(config(20), right=0.0) == pytest.approx(0.001 * 29)
 
 
 @pytest.mark.parametrize("right", [0.5, 0.2])
@@ -43,9 +44,9 @@ def test_exact_values_against_all_walks_of_a_short_chain(right):
         returns.append(total)
         reached.append(saw)
         chances.append(right ** sum(directions) * (1 - right) ** (n + 9 - sum(directions)))
-    assert chain.optimal_return(config(n)) == pytest.approx(max(returns))
-    assert chain.random_return(config(n), right) == pytest.approx(np.dot(chances, returns))
-    assert chain.reach_probability(config(n), right) == pytest.approx(np.dot(chances, reached))
+    assert theory.chain_optimal_return(config(n)) == pytest.approx(max(returns))
+    assert theory.chain_random_return(config(n), right) == pytest.approx(np.dot(chances, returns))
+    assert theory.chain_reach_probability(config(n), right) == pytest.approx(np.dot(chances, reached))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_exact_values_against_all_walks_of_a_short_chain(right):
     ],
 )
 def test_the_probabilities_of_the_docstring(length, right, probability):
-    assert f"{chain.reach_probability(config(length), right):.1e}" == probability
+    assert f"{theory.chain_reach_probability(config(length), right):.1e}" == probability
 
 
 @given(length=st.integers(2, 12), seed=st.integers(0, 1000))
@@ -99,7 +100,7 @@ def test_play_attains_the_exact_returns():
             step = env.step(np.where(go_right, wanted, 1 - wanted))
             frame, total = step.frame, total + step.reward
         tolerance = 5 * total.std() / np.sqrt(slots) + 1e-6
-        assert abs(total.mean() - chain.random_return(config(8), right)) < tolerance
+        assert abs(total.mean() - theory.chain_random_return(config(8), right)) < tolerance
 
 
 def test_the_right_action_differs_by_state_and_not_by_seed():

@@ -6,6 +6,7 @@ import pytest
 from distdqn.config import EnvConfig
 from distdqn.envs import gridworld
 from distdqn.envs.gridworld import GridworldEnv
+from tests.envs import theory
 
 UP, RIGHT, DOWN, LEFT = range(4)
 
@@ -16,7 +17,7 @@ def config(size: int = 5, slip: float = 0.1) -> EnvConfig:
 
 def test_optimal_q_of_the_smallest_grid_by_hand():
     # Cells: 0 start, 1 pit, 2 start, 3 goal. From 0 the way is down (-0.01), then right (+1).
-    q = gridworld.optimal_q(config(size=2, slip=0.0), discount=0.9)
+    q = theory.gridworld_optimal_q(config(size=2, slip=0.0), discount=0.9)
     v2 = 1.0
     v0 = -0.01 + 0.9 * v2
     np.testing.assert_allclose(q[0], [-0.01 + 0.9 * v0, -1.0, v0, -0.01 + 0.9 * v0])
@@ -44,7 +45,7 @@ def test_optimal_q_solves_the_linear_system_of_its_greedy_policy(size, slip, dis
     terminal = [goal[0] * size + goal[1], pit[0] * size + pit[1]]
     probability[:, :, terminal] = 0.0  # nothing follows
 
-    q = gridworld.optimal_q(config(size, slip), discount)
+    q = theory.gridworld_optimal_q(config(size, slip), discount)
     policy, rows = q.argmax(axis=1), np.arange(states)
     v = np.linalg.solve(np.eye(states) - discount * probability[rows, policy], reward[rows, policy])
     expected = reward + discount * probability @ v

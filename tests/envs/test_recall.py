@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from distdqn.config import EnvConfig
 from distdqn.envs import recall
 from distdqn.envs.recall import CUES, QUESTION, RecallEnv
+from tests.envs import theory
 
 
 def config(length: int = 3) -> EnvConfig:
@@ -54,8 +55,8 @@ def test_an_episode_step_by_step(length):
 
 
 def test_bounds_by_hand():
-    assert recall.memoryless_bound(config()) == 1 / 4 * 1 + 3 / 4 * -1
-    assert recall.optimal_return(config()) == 1
+    assert theory.recall_memoryless_return(config()) == 1 / 4 * 1 + 3 / 4 * -1
+    assert theory.recall_optimal_return(config()) == 1
 
 
 def test_the_bounds_look_at_what_is_seen(monkeypatch):
@@ -63,7 +64,7 @@ def test_the_bounds_look_at_what_is_seen(monkeypatch):
     frames = recall.observations(config())
     frames[0, -1, 0] = 1
     monkeypatch.setattr(recall, "observations", lambda _: frames)
-    assert recall.memoryless_bound(config()) == 1 / 4 + (1 / 4 - 2 / 4)
+    assert theory.recall_memoryless_return(config()) == 1 / 4 + (1 / 4 - 2 / 4)
 
 
 def test_no_memoryless_policy_beats_the_bound_and_one_attains_it():
@@ -77,18 +78,18 @@ def test_no_memoryless_policy_beats_the_bound_and_one_attains_it():
     chances = np.concatenate([np.eye(CUES)[every], stochastic])[:, question]  # [policies, answers]
     reward = np.where(np.arange(CUES)[:, None] == np.arange(CUES), 1.0, -1.0)
     returns = (chances @ reward.T).mean(axis=1)
-    assert returns.max() == pytest.approx(recall.memoryless_bound(config(4)))
-    assert recall.optimal_return(config(4)) == reward.max(axis=1).mean()
+    assert returns.max() == pytest.approx(theory.recall_memoryless_return(config(4)))
+    assert theory.recall_optimal_return(config(4)) == reward.max(axis=1).mean()
 
 
 @given(length=st.integers(2, 12), answer=st.integers(0, CUES - 1))
 @settings(max_examples=15, deadline=None)
 def test_playing_attains_the_bounds(length, answer):
     remember = play(length, lambda seen: seen[0, :, :CUES].argmax(axis=1))
-    assert (remember == recall.optimal_return(config(length))).all()
+    assert (remember == theory.recall_optimal_return(config(length))).all()
     guess = play(length, lambda seen: np.full(seen.shape[1], answer), episodes=20_000)
     error = guess.std() / np.sqrt(len(guess))
-    assert abs(guess.mean() - recall.memoryless_bound(config(length))) < 5 * error
+    assert abs(guess.mean() - theory.recall_memoryless_return(config(length))) < 5 * error
 
 
 def test_slots_are_independent_and_the_seed_decides():

@@ -17,6 +17,7 @@ from distdqn.evaluate.evaluator import Evaluator
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import EnvSpec, EnvStep, Evaluation, Weights
 from tests.configs import agent_config, network_config
+from tests.envs import theory
 
 MLP = agent_config(network=network_config(torso="mlp", hidden=(4,)))
 TABLE = agent_config(network=network_config(torso="tabular", hidden=()))
@@ -125,7 +126,7 @@ def grid_spec() -> EnvSpec:
 
 
 def test_the_best_policy_of_a_gridworld_has_the_best_returns() -> None:
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(envs=4, epsilon=0.0), seed=1)
     result = evaluator.evaluate(best, 22)
     assert len(result.returns) == len(result.lengths) == 22
@@ -140,7 +141,7 @@ def test_the_best_policy_of_a_gridworld_has_the_best_returns() -> None:
 
 def played(seed: int, calls: int) -> list[Evaluation]:
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(envs=3, epsilon=0.2), seed)
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
     return [replace(evaluator.evaluate(best, 12), seconds=0) for _ in range(calls)]
 
 
@@ -152,7 +153,7 @@ def test_every_call_plays_new_games_and_a_seed_repeats_them() -> None:
 
 
 def test_epsilon_explores() -> None:
-    best = table(gridworld.optimal_q(GRID, 0.99), grid_spec())
+    best = table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())
 
     def mean(epsilon: float) -> float:
         config = EvaluationConfig(envs=8, epsilon=epsilon)
@@ -171,7 +172,7 @@ def state_of(picture: np.ndarray) -> int:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_recording_is_aligned(seed: int) -> None:
-    q = gridworld.optimal_q(GRID, 0.99)
+    q = theory.gridworld_optimal_q(GRID, 0.99)
     following, reward = gridworld.transitions(GRID)
     evaluator = Evaluator(GRID, TABLE, EvaluationConfig(epsilon=0.0), seed)
     recording = evaluator.record(table(q, grid_spec()))
@@ -212,7 +213,7 @@ def test_a_long_game_is_cut() -> None:
 
 def test_recordings_are_of_the_policy_that_is_evaluated() -> None:
     """The same seed and call number play the same game, evaluated or recorded, without exploration."""
-    best: dict[str, Any] = {"weights": table(gridworld.optimal_q(GRID, 0.99), grid_spec())}
+    best: dict[str, Any] = {"weights": table(theory.gridworld_optimal_q(GRID, 0.99), grid_spec())}
     config = EvaluationConfig(envs=1, epsilon=0.0)
     evaluated = Evaluator(GRID, TABLE, config, seed=8).evaluate(**best, episodes=1)
     recorded = Evaluator(GRID, TABLE, config, seed=8).record(**best)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distdqn.config import BudgetConfig, ReplayConfig, RunConfig
-from distdqn.record.console import Progress, Screen, count, duration, number
+from distdqn.record.console import Screen, count, duration, number, stage
 
 CONFIG = RunConfig(
     name="pong_small",
@@ -20,38 +20,18 @@ CONFIG = RunConfig(
 
 def record(time_s: float, env_frames: int, updates: int, **rest: float) -> dict[str, float]:
     fixed = {"time_s": time_s, "env_frames": env_frames, "env_steps": env_frames / 4, "learner_updates": updates}
+    fixed["run/fraction"] = env_frames / 1000
     return fixed | {k.replace("__", "/"): v for k, v in rest.items()}
 
 
-def test_the_budget_is_the_limit_that_is_nearest() -> None:
-    progress = Progress(CONFIG)
-    assert progress.budget == (0.0, 100.0)
-    progress.absorb(record(10.0, 200, 0))
-    progress.absorb(record(20.0, 300, 0))
-    fraction, left = progress.budget
-    assert fraction == max(300 / 1000, 20 / 100)
-    assert left == min((1000 - 300) / ((300 - 200) / 10), 100 - 20)
-    assert progress.rates == (10.0, 0.0)
-
-
-def test_rates_forget_the_distant_past_and_survive_a_step_back() -> None:
-    progress = Progress(CONFIG)
-    for t in range(0, 201, 10):
-        progress.absorb(record(t, t if t < 100 else 100 + (t - 100) * 3, 0))
-    assert progress.rates == (3.0, 0.0)
-    progress.absorb(record(150, 50, 0))
-    assert progress.rates is None
-
-
 def test_the_stage_says_what_is_waited_for() -> None:
-    progress = Progress(CONFIG)
-    assert progress.stage == "starting"
-    progress.absorb(record(1, 10, 0, replay__transitions=50))
-    assert "filling the replay, 50%" in progress.stage
-    progress.absorb(record(2, 20, 1, replay__transitions=500, learner__idle_fraction=0.7, actor__idle_fraction=0.1))
-    assert progress.stage == "the learner waits for experience"
-    progress.absorb(record(3, 30, 2, learner__idle_fraction=0.1, actor__idle_fraction=0.6))
-    assert progress.stage == "the actors wait for the learner"
+    assert stage(CONFIG, {}) == stage(CONFIG, {"learner_updates": 7}) == "starting"  # a resumed run's last numbers
+    last = record(1, 10, 0, replay__transitions=50)
+    assert stage(CONFIG, last) == "filling the replay, 50% of what learning needs"
+    last |= record(2, 20, 1, replay__transitions=500, learner__idle_fraction=0.7, actor__idle_fraction=0.1)
+    assert stage(CONFIG, last) == "the learner waits for experience"
+    last |= record(3, 30, 2, learner__idle_fraction=0.1, actor__idle_fraction=0.6)
+    assert stage(CONFIG, last) == "the actors wait for the learner"
 
 
 def full() -> dict[str, float]:
@@ -59,8 +39,12 @@ def full() -> dict[str, float]:
         30,
         400,
         50,
-        actor__episode_return=-3.25,
+        run__seconds_left=303.0,
+        run__frames_per_s=2345.6,
+        actor__episode_return=-9.0,
+        actor__recent_return=-3.25,
         eval__return_mean=4.5,
+        eval__best_return=5.5,
         eval__human_normalised=0.71,
         learner__loss=float("nan"),
         replay__transitions=500,
@@ -77,8 +61,16 @@ def test_lines_are_one_line_each_and_not_too_many() -> None:
     screen.event("12:03:11 actor 1 [lost], restarted")
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 and lines[1] == "12:03:11 actor 1 [lost], restarted"
-    for part in ("40%", "return -3.25", "evaluation 4.5 (71% of human), best 4.5", "loss nan", "actor restarts 1"):
+    assert lines[0].startswith("30 s   40%, 5 min 03 s left | 400 frames (2.35k/s) | 50 updates (–/s) | return -3.25 |")
+    for part in ("evaluation 4.5 (71% of human), best 5.5", "loss nan", "actor restarts 1"):
         assert part in lines[0]
+
+
+def test_what_a_record_lacks_keeps_its_value() -> None:
+    screen = Screen(CONFIG, "off", io.StringIO())
+    screen.write(record(30, 400, 50, learner__loss=0.5))
+    screen.write(record(40, 500, 60))
+    assert screen.last == record(40, 500, 60) | {"learner/loss": 0.5}
 
 
 def test_off_shows_only_the_summary() -> None:
@@ -111,7 +103,7 @@ def test_the_live_screen_fits_and_hides_nothing(monkeypatch: Any, width: int) ->
     screen.close()
     shown = out.getvalue()
     assert "\x1b[36m" not in shown  # no colour
-    for part in ("pong_small", "pong, dqn, seed 1", "40.0%", "Pong on two cores", "71%", "4.5", "12:03:11 actor 1"):
+    for part in ("pong_small", "pong, dqn, seed 1", "40.0%", "Pong on two cores", "71%", "5.5", "12:03:11 actor 1"):
         assert part in shown
     if width >= 80:
         assert "…" not in shown

@@ -31,19 +31,21 @@ def folder(tmp_path: Path) -> Any:
 
 
 def test_records_reach_the_file_and_survive_resume(folder: RunFolder) -> None:
+    extra = {"eval/return_mean": 2.0, "eval/best_return": 3.0, "run/fraction": 0.9, "run/frames_per_s": 800.0}
     first = Recorder(folder, CONFIG, out=io.StringIO())
     first.record(RECORD)
-    first.record({**RECORD, "time_s": 10.0, "eval/return_mean": 2.0})
+    first.record({**RECORD, "time_s": 10.0, **extra})
     first.close()
     with open(folder.metrics, "a") as file:
         file.write('{"time_s": 15')  # killed while writing
     out = io.StringIO()
     second = Recorder(folder, CONFIG, out=out)
-    assert second.last == {**RECORD, "time_s": 10.0, "eval/return_mean": 2.0}
+    assert second.last == {**RECORD, "time_s": 10.0, **extra}
     second.record({**RECORD, "time_s": 20.0})
     second.close()
     assert [r["time_s"] for r in jsonl.read(folder.metrics)] == [5.0, 10.0, 20.0]
-    assert "best 2" in out.getvalue()
+    assert "20 s     –" in out.getvalue() and "4.00k frames (–/s)" in out.getvalue()  # not the first session's
+    assert "evaluation 2, best 3" in out.getvalue()
 
 
 def test_a_record_without_its_counters_is_refused(folder: RunFolder) -> None:

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from torch._dynamo import config as dynamo
 
-from distdqn.bench import agents
-from distdqn.bench.main import bench, split
 from distdqn.bench.measure import Work
-from distdqn.cli import main
 from distdqn.config import ConfigError
 from distdqn.config.compose import compose, experiments
 from distdqn.envs.registry import check_env
+from tests.laboratory import agents
+from tests.laboratory.__main__ import main
 
 TINY = [
     "env.frame_size=42",
@@ -33,7 +32,7 @@ def test_the_table_and_the_file_hold_every_agent(
         return measure(*args)
 
     monkeypatch.setattr(agents, "measure", watched)
-    assert bench(["agents=dqn_2013,drqn", "seconds=0.2", f"out={out}", *TINY]) == 0
+    assert main(["agents", "--seconds=0.2", f"--out={out}", "dqn_2013", "drqn", *TINY]) == 0
     assert min(limits) > len(agents.agents())  # else torch.compile leaves the later ones as they are
     printed = capsys.readouterr().out
     figures = json.loads(out.read_text())
@@ -54,7 +53,7 @@ def test_the_table_and_the_file_hold_every_agent(
 
 
 def test_all_are_the_agents_of_atari_whatever_the_game() -> None:
-    found = agents.named("all")
+    found = agents.named([])
     assert found[0] == "dqn_2015" and len(set(found)) == len(found)
     assert {"dqn_2013", "double", "prioritized", "c51", "rainbow", "r2d2", "ngu", "bbf", "apex"} <= set(found)
     assert not {"pong", "cartpole", "catch", "gridworld", "recall", "chain"} & set(found)
@@ -62,22 +61,15 @@ def test_all_are_the_agents_of_atari_whatever_the_game() -> None:
 
 
 def test_the_reference_is_measured_even_unnamed_and_nobody_twice() -> None:
-    assert agents.named("iqn,c51,iqn") == ("dqn_2015", "iqn", "c51")
+    assert agents.named(["iqn", "c51", "iqn"]) == ("dqn_2015", "iqn", "c51")
 
 
-@pytest.mark.parametrize("text", ["agents=c52", "agents=", "agents=c51,", "agents=pong", "agents=dqn_2015,cartpole"])
-def test_an_unknown_agent_is_one_line_with_the_known_ones(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", text]) == 2
+@pytest.mark.parametrize("name", ["c52", "pong", "cartpole", "--fast"])
+def test_an_unknown_agent_is_one_line_with_the_known_ones(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["agents", "dqn_2015", name])
     (line,) = capsys.readouterr().err.splitlines()
-    wrong = text.removeprefix("agents=").split(",")[-1]
-    assert f"agents={wrong}: must be all" in line and "dqn_2015" in line and "munchausen_iqn" in line
-
-
-@pytest.mark.parametrize("text", ["peer=sb3", "memory_minutes=2"])
-def test_keys_of_the_other_tables_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="must be left out with agents=") as caught:
-        split(["agents=c51", text])
-    assert str(caught.value).startswith(text)
+    assert left.value.code == 2 and f"{name}: must be one of dqn_2015, " in line and "munchausen_iqn" in line
 
 
 @pytest.mark.parametrize("text", ["experiment=c51", "+experiment=c51"])

@@ -1,4 +1,4 @@
-"""`distdqn bench agents=all`: how fast each composition acts and learns, beside DQN of 2015."""
+"""How fast each composition acts and learns, beside DQN of 2015."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import gc
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from distdqn.act.actor import Actor
-from distdqn.bench.measure import ROUNDS, Work
+from distdqn.bench.measure import ROUNDS, Work, turn
 from distdqn.config import ConfigError, EngineConfig, ReplayConfig, RunConfig
 from distdqn.config.compose import compose, conf_dir, experiments
 from distdqn.envs.registry import check_env
@@ -75,18 +75,17 @@ def _is_agent(experiment: str) -> bool:
     return {"override /env": "atari"} in defaults or any(map(_is_agent, bases))
 
 
-def named(text: str) -> tuple[str, ...]:
-    """The agents that `agents=text` asks for, after the reference, which is always measured.
+def named(asked: Sequence[str]) -> tuple[str, ...]:
+    """The reference, which is always measured, and the agents `asked` for; without any, all.
 
     Raises:
         ConfigError: one line with the unknown name and those that there are.
     """
     known = agents()
-    asked = known if text == "all" else text.strip("[]").split(",")
     for name in asked:
         if name not in known:
-            raise ConfigError(f"agents={name}: must be all, or with commas some of {', '.join(known)}")
-    return tuple(dict.fromkeys([REFERENCE, *asked]))
+            raise ConfigError(f"{name}: must be one of {', '.join(known)}")
+    return tuple(dict.fromkeys([REFERENCE, *(asked or known)]))
 
 
 def prepare(name: str, overrides: list[str]) -> tuple[RunConfig, EnvSpec]:
@@ -97,7 +96,7 @@ def prepare(name: str, overrides: list[str]) -> tuple[RunConfig, EnvSpec]:
     """
     for text in overrides:
         if text.lstrip("+").startswith("experiment="):
-            raise ConfigError(f"{text}: must be left out, agents= says which experiments")
+            raise ConfigError(f"{text}: must be left out, the names say which experiments")
     config = compose([f"experiment={name}", *SAME_FOR_ALL, *overrides])
     spec = check_env(config.env)
     room = max(config.actors.rollout_steps * 2, config.learner.batch_size)
@@ -132,7 +131,7 @@ class Candidate:
         while not shard.add(self._rollout()[0]).mass:
             pass  # the first rollout's window starts may all lie before the streams began
         self.batch = shard.sample((self.batch_size,), config.replay.beta)[0]
-        _turn(self.learning, 0.0)
+        turn(self.learning, 0.0)
 
     def _rollout(self) -> Any:
         return self.actor.rollout(Weights(next(self.versions), self.weights))  # fresh weights, as in a run
@@ -157,21 +156,11 @@ def take_turns(reference: Work, other: Work, seconds: float) -> list[tuple[float
     rounds: list[tuple[float, float]] = []
     spent = 0.0
     while spent < seconds:
-        first, _ = _turn(reference, seconds / ROUNDS)
-        second, wall = _turn(other, seconds / ROUNDS)
-        rounds.append((first, second))
-        spent += wall
+        first = turn(reference, seconds / ROUNDS).wall
+        start = time.perf_counter()
+        rounds.append((first, turn(other, seconds / ROUNDS).wall))
+        spent += time.perf_counter() - start
     return rounds
-
-
-def _turn(work: Work, seconds: float) -> tuple[float, float]:
-    """Seconds of a unit, and of the whole turn of at least one unit."""
-    torch.set_num_threads(work.threads)
-    units, start = 0, time.perf_counter()
-    while units == 0 or time.perf_counter() - start < seconds:
-        units += work.chunk()
-    wall = time.perf_counter() - start
-    return wall / units, wall
 
 
 def measure(name: str, candidate: Candidate, reference: Candidate, seconds: float) -> Row:
@@ -228,7 +217,7 @@ def compare(names: tuple[str, ...], overrides: list[str], seconds: float, consol
         "device": reference.learner.device.type,
     }
     title = "{env}, each with one actor of {slots} slots on {actor_threads} thread(s), learner on {device}"
-    show("distdqn bench: agents on " + title.format(**common), rows, console)
+    show("distdqn: agents on " + title.format(**common), rows, console)
     return {"reference": REFERENCE, **common, "agents": [asdict(row) for row in rows]}
 
 
