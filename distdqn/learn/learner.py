@@ -17,7 +17,7 @@ from distdqn.learn.ahead import Ahead
 from distdqn.learn.auxiliary import Autoencoder
 from distdqn.learn.loss import Horizon
 from distdqn.learn.losses import make_loss
-from distdqn.learn.minibatch import Minibatch, ToDevice, cut, split
+from distdqn.learn.minibatch import Minibatch, ToDevice, cut, join_parts
 from distdqn.learn.novelty import NoveltyLearner
 from distdqn.learn.optimizer import make_optimizer, optimizer_state, restore_optimizer, step_size
 from distdqn.learn.pretrained import load_torso
@@ -107,7 +107,7 @@ class Learner:
         """
         start = time.perf_counter()
         torch.set_num_threads(self.threads)  # other components in this process have their own number
-        minibatches = split(parts)
+        minibatches = join_parts(parts)
         self._centre(parts)
         lr = step_size(self.config, self.updates, progress)
         for group in self.optimizer.param_groups:
@@ -140,7 +140,7 @@ class Learner:
                 self.bad_batch = {
                     "loss": str(float(loss.detach())),
                     "grad_norm": str(float(norm)),
-                    "origin": arrays["origin"].tolist(),
+                    "origin": arrays.origin.tolist(),
                 }
                 errors.append(torch.full_like(td_abs, float("nan")))
         values = cut(parts, [e.float().cpu().numpy() for e in errors])

@@ -10,7 +10,7 @@ import torch
 
 from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig
 from distdqn.learn.learner import Learner
-from distdqn.learn.minibatch import Minibatch, ToDevice, split
+from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
 from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats
 
 VECTOR = EnvSpec("vector", (5,), "float32", 1, 4)
@@ -50,7 +50,7 @@ def update(learner: Learner, *parts: Batch, progress: float = 0.0) -> tuple[list
 
 def tensors(batch: Batch) -> Minibatch:
     """The only minibatch of `batch`, on the CPU."""
-    (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
+    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
     return minibatch
 
 

@@ -41,12 +41,7 @@ def test_observations_by_hand() -> None:
     rows = 3
     batch = Minibatch(
         frames=torch.tensor([9, 10, 11, 12], dtype=torch.uint8).reshape(1, 4, 1, 1).repeat(rows, 1, 1, 1),
-        action=torch.zeros(rows, 2, dtype=torch.int64),
-        reward=torch.zeros(rows, 2),
-        terminated=torch.zeros(rows, 2, dtype=torch.bool),
-        last=torch.zeros(rows, 2, dtype=torch.bool),
-        age=torch.tensor([[0, 1], [6, 0], [500, 501]], dtype=torch.int32),
-        bonus=torch.zeros(rows, 0),
+        steps={"age": torch.tensor([[0, 1], [6, 0], [500, 501]], dtype=torch.int32)},
         memory=torch.zeros(rows, 0),
         importance=torch.ones(rows),
     )
@@ -104,7 +99,8 @@ def test_gradients_flow_into_the_first_observation_of_the_online_network_only(ma
     batch = make_batch(VECTOR, (6,), steps=1, seed=1)
     online, target = networks(VECTOR)
     config = AgentConfig(network=NETWORK, loss="squared", reward="none", discount=0.9)
-    batch = replace(batch, last=np.zeros_like(batch.last), terminated=np.zeros_like(batch.last))
+    none = np.zeros_like(batch.last)
+    batch = replace(batch, steps=batch.steps | {"last": none, "terminated": none})
     minibatch = tensors(batch)
     minibatch.frames.requires_grad_()
     loss, td_abs, q = lost(config, VECTOR, online, target, minibatch)
