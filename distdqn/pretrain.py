@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distdqn.act.segmenter import Segmenter
+from distdqn.act.history import History
 from distdqn.config import AuxiliaryConfig, ConfigError, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
@@ -73,15 +73,13 @@ def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
     env = make_env(config.env, SLOTS, 1, config.seed)
     rng = np.random.default_rng(config.seed)
     steps = math.ceil(count / SLOTS)
-    segmenter = Segmenter(spec, SLOTS, steps, 1)
-    age, dummy, frame = np.zeros(SLOTS, np.int32), np.zeros(SLOTS, bool), env.reset()
+    history = History(spec, env.reset())
     images = []
     for _ in range(steps):
-        stacks = torch.from_numpy(segmenter.observe(frame).swapaxes(0, 1).copy())
-        images.append(stack_frames(stacks, torch.from_numpy(age), spec.stack).numpy())
+        stacks = torch.from_numpy(history.stacks.swapaxes(0, 1).copy())
+        images.append(stack_frames(stacks, torch.from_numpy(history.age), spec.stack).numpy())
         step = env.step(rng.integers(0, spec.num_actions, SLOTS))
-        segmenter.after(step.reward, step.terminated, step.last)
-        frame, age, dummy = step.frame, np.where(dummy, 0, age + 1).astype(np.int32), step.last
+        history.push(step.frame, step.last)
     env.close()
     return np.concatenate(images)[rng.permutation(steps * SLOTS)[:count]]
 

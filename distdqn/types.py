@@ -9,14 +9,19 @@ Symbols in the shapes below:
 
 One *step* k of a slot is: the newest frame x_k, the action a_k taken on the observation that ends in x_k,
 and what followed: the reward r_{k+1}, whether the state after it is terminal, and whether the episode ended.
+`STEP_FIELDS` says what is kept of each; an agent may add to it.
+
+A *dummy* is no transition: the step after an episode's end, whose action the environment ignores and answers with
+reward 0 and the next episode's first frame. Loops flag it (`History.dummy`); in records its age is -1, as is that
+of the padding before a stream began.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+import math
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,8 +33,9 @@ State = dict[str, Any]
 class EnvSpec:
     """What an environment looks like to everything else.
 
-    `frame_shape` is that of one unstacked frame: `(H, W)` uint8 for pixels, `(D,)` float32 for vectors.
-    The observation is `stack` frames, oldest first: `(S, H, W)`, or `(D,)` for vectors (then S = 1).
+    `frame_shape` is that of one unstacked frame: `(H, W)` or `(H, W, C)` for images, uint8 (0 to 255) or bool, and
+    `(D,)` float32 for vectors. The observation is `stack` frames, oldest first, and each frame's channels in their
+    order: `(S * C, H, W)`, or `(D,)` for vectors (then S = 1).
     """
 
     name: str
@@ -43,22 +49,31 @@ class EnvSpec:
     @property
     def pixels(self) -> bool:
         """True where a frame is an image."""
-        return len(self.frame_shape) == 2
+        return len(self.frame_shape) > 1
+
+    @property
+    def channels(self) -> int:
+        """C of an image, 1 where its frames are `(H, W)`."""
+        return math.prod(self.frame_shape[2:])
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Shape of one observation, `(S, H, W)` or `(D,)`."""
-        return (self.stack, *self.frame_shape) if self.pixels else self.frame_shape
+        """Shape of one observation, `(S * C, H, W)` or `(D,)`."""
+        return (self.stack * self.channels, *self.frame_shape[:2]) if self.pixels else self.frame_shape
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one frame."""
+        return math.prod(self.frame_shape) * np.dtype(self.frame_dtype).itemsize
 
 
 @dataclass(frozen=True)
 class EnvStep:
     """What one step of N slots gives.
 
-    `frame` is the newest frame `[N, H, W]` uint8 or `[N, D]` float32, `reward` float32 `[N]` unclipped,
+    `frame` is the newest frame `[N, *frame_shape]`, `reward` float32 `[N]` unclipped,
     `terminated` bool `[N]` (no value lies beyond: true end, or a lost life where the protocol says so),
-    `last` bool `[N]` (the episode ends here, terminated or truncated). After `last`, the slot's next step
-    ignores its action and gives reward 0 and the first frame of the next episode: a dummy, not a transition.
+    `last` bool `[N]` (the episode ends here, terminated or truncated: the slot's next step is a dummy).
     """
 
     frame: np.ndarray
@@ -68,51 +83,86 @@ class EnvStep:
 
 
 @dataclass(frozen=True)
-class Segment:
+class StepField:
+    """One thing that is kept of every step: its name, dtype, meaning, and its shape beside `[K, T+L]`."""
+
+    name: str
+    dtype: str
+    meaning: str = ""
+    shape: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one step's."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+STEP_FIELDS = (
+    StepField("action", "int64", "what was done"),
+    StepField("reward", "float32", "of the action, unclipped"),
+    StepField("terminated", "bool", "no bootstrap past this step"),
+    StepField("last", "bool", "the episode ends with this step: stack and memory restart after the dummy"),
+    StepField("age", "int32", "steps since the episode began; -1 for a dummy"),
+)
+"""Of every agent. Whoever acts may add fields of its own: replay and learner carry what segments bring."""
+
+BONUS = StepField("bonus", "float32", "the intrinsic reward of the step, before its weight")
+"""Of an agent with one."""
+
+A = TypeVar("A", bound=Sized)
+
+
+class StepRecord(Generic[A]):
+    """A record whose `steps` hold what was kept of each of its steps, by name; `x.reward` is `x.steps["reward"]`."""
+
+    steps: dict[str, A]
+
+    def __getattr__(self, name: str) -> A:
+        if name not in vars(self).get("steps", ()):  # there are none yet while one is unpickled
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        return self.steps[name]
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    @property
+    def dummy(self) -> A:
+        """Which steps are no transitions, bool."""
+        return self.age < 0  # type: ignore[operator, return-value]
+
+
+@dataclass(frozen=True)
+class Segment(StepRecord[np.ndarray]):
     """K segments of T + L consecutive steps each; the first T may be window starts.
 
     A window never needs a second segment: consecutive segments of a slot overlap by L steps.
 
     Fields, each with the leading dimension K:
-        frames: uint8 `[K, S-1+T+L, H, W]`, or float32 `[K, T+L, D]`. Step k's observation is
-            `frames[k : k+S]`, planes older than the episode (see `age`) read as zero.
-        action: int64 `[K, T+L]`.
-        reward: float32 `[K, T+L]`, unclipped, that of the step's action.
-        terminated: bool `[K, T+L]`, no bootstrap past this step.
-        last: bool `[K, T+L]`, the episode ends with this step: stack and memory restart after the dummy.
-        valid: bool `[K, T]`, whether a window may start here: not at the autoreset's dummy step nor before the
-            stream began, and for sequences only at every stride-th step.
-        age: int32 `[K, T+L]`, steps since the episode began; -1 for a dummy.
-        bonus: float32 `[K, T+L]`, the intrinsic reward of the step, or `[K, 0]` without one.
+        frames: `[K, S-1+T+L, *frame_shape]`, in the frame's own dtype. Step k's observation is `frames[k : k+S]`,
+            planes older than the episode (see `age`) read as zero.
+        steps: `[K, T+L, ...]` each, those of `STEP_FIELDS` and what the agent adds.
+        valid: bool `[K, T]`, whether a window may start here: where one of its loss positions is a transition, of
+            sequences only at every stride-th step.
         memory: float32 `[K, G, M]`, the recurrent state before each of the steps at which windows may start.
         priority: float32 `[K, T]`, initial absolute TD errors, before any exponent.
         origin: int64 `[K, 5]`, provenance: run id, actor id, slot, first step, weights version.
     """
 
     frames: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    terminated: np.ndarray
-    last: np.ndarray
+    steps: dict[str, np.ndarray]
     valid: np.ndarray
-    age: np.ndarray
-    bonus: np.ndarray
     memory: np.ndarray
     priority: np.ndarray
     origin: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.action)
-
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(StepRecord[np.ndarray]):
     """B windows of L steps and the observation after them.
 
     Fields:
-        frames: uint8 `[B, S-1+L+1, H, W]` or float32 `[B, L+1, D]`.
-        action int64, reward float32, terminated bool, last bool, age int32: `[B, L]`, as in `Segment`.
-        bonus: float32 `[B, L]`, or `[B, 0]` without one.
+        frames: `[B, S-1+L+1, *frame_shape]`, in the frame's own dtype.
+        steps: `[B, L, ...]` each, as in `Segment`.
         memory: float32 `[B, M]`, the recurrent state before the window's first step.
         importance: float32 `[B]`, P(i)^-beta, where P is the probability over all shards; the learner
             divides by the largest of the whole minibatch (Schaul et al. 2016, section 3.4).
@@ -122,20 +172,12 @@ class Batch:
     """
 
     frames: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    terminated: np.ndarray
-    last: np.ndarray
-    age: np.ndarray
-    bonus: np.ndarray
+    steps: dict[str, np.ndarray]
     memory: np.ndarray
     importance: np.ndarray
     key: np.ndarray
     origin: np.ndarray
     sizes: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.action)
 
 
 @dataclass(frozen=True)
@@ -157,10 +199,9 @@ class Weights:
 @dataclass(frozen=True)
 class RolloutStats:
     """What one `Actor.rollout` did. `transitions` counts valid window starts (a sequence's as the steps to the
-    next one's), `steps` agent steps (dummies excluded), `frames` emulator frames.
-    `returns` and `lengths` (emulator frames) are those of whole
-    games that ended, whatever ends a training episode; `slots` says which slot played each.
-    `bonus_mean` is the mean intrinsic reward of a step, before its weight; 0 without one."""
+    next one's), `steps` agent steps (dummies excluded), `frames` emulator frames. `returns` and `lengths` (emulator
+    frames) are those of whole games that ended, whatever ends a training episode; `slots` says which slot played
+    each. `bonus_mean` is the mean intrinsic reward of a step, before its weight; 0 without one."""
 
     actor: int
     steps: int
@@ -179,10 +220,9 @@ class RolloutStats:
 @dataclass(frozen=True)
 class ShardStats:
     """A shard's small figures after a call. `mass` is the sum of its sampling weights, `transitions` what it
-    holds (a sequence counts as the steps to the next one's start),
-    `nbytes` what that takes; `added`, `evicted`, `sampled` and the priorities `applied` and `stale` are
-    counted since it started; `rss` is its process's memory. `sample_age` is the mean number of transitions that
-    had been added since the last sampled ones were."""
+    holds (a sequence counts as the steps to the next one's start), `nbytes` what that takes; `added`, `evicted`,
+    `sampled` and the priorities `applied` and `stale` are counted since it started; `rss` is its process's memory.
+    `sample_age` is the mean number of transitions that had been added since the last sampled ones were."""
 
     transitions: int
     mass: float
@@ -225,27 +265,6 @@ class Evaluation:
     seconds: float
 
 
-class Film(Sequence[np.ndarray]):
-    """Pictures uint8 `[H, W, 3]`, all of one size, each compressed on its own: a game's are about a hundredth of
-    their size then, which is what travels and waits to be drawn."""
-
-    def __init__(self) -> None:
-        self.shape: tuple[int, ...] = ()
-        self._packed: list[bytes] = []
-
-    def append(self, picture: np.ndarray) -> None:
-        """Adds one more at the end."""
-        self.shape = picture.shape
-        self._packed.append(zlib.compress(picture.tobytes(), 1))
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    def __getitem__(self, i: Any) -> Any:
-        """Picture `i`, read-only; one at a time."""
-        return np.frombuffer(zlib.decompress(self._packed[i]), np.uint8).reshape(self.shape)
-
-
 @dataclass(frozen=True)
 class Recording:
     """One game to look at: `frames`, a picture uint8 `[H, W, 3]` of each step, the policy's Q-values before each step
@@ -258,6 +277,22 @@ class Recording:
     game_return: float
 
 
-def take(record: Any, rows: Any) -> dict[str, np.ndarray]:
-    """The array fields of a dataclass, each indexed by `rows`."""
-    return {f.name: v[rows] for f in fields(record) if isinstance(v := getattr(record, f.name), np.ndarray)}
+def map_arrays(function: Callable[..., Any], *records: Any) -> dict[str, Any]:
+    """`function` of each array of records of one class, as keyword arguments of that class."""
+    mapped: dict[str, Any] = {}
+    for name, value in vars(records[0]).items():
+        if isinstance(value, np.ndarray):
+            mapped[name] = function(*(getattr(r, name) for r in records))
+        elif isinstance(value, dict):
+            mapped[name] = {key: function(*(getattr(r, name)[key] for r in records)) for key in value}
+    return mapped
+
+
+def take(record: Any, rows: Any) -> dict[str, Any]:
+    """The arrays of a record, each indexed by `rows`, as keyword arguments of its class."""
+    return map_arrays(lambda array: array[rows], record)
+
+
+def named_arrays(record: Any) -> dict[str, np.ndarray]:
+    """All arrays of a record by name."""
+    return {name: value for name, value in vars(record).items() if isinstance(value, np.ndarray)} | record.steps

@@ -11,10 +11,10 @@ from distdqn.act.exploration import make_exploration
 from distdqn.act.intrinsic_reward import IntrinsicReward
 from distdqn.act.policy import Policy
 from distdqn.act.priorities import InitialPriorities
-from distdqn.act.segmenter import Segmenter, Steps
+from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.envs.registry import make_env
-from distdqn.types import RolloutStats, Segment, Weights
+from distdqn.types import RolloutStats, Segment, StepField, Weights
 
 
 class Actor:
@@ -25,10 +25,18 @@ class Actor:
             ladder, also after a restart.
         seed: differs from one actor to another and from one life of an actor to the next.
         run_id: goes into each segment's provenance.
+        fields: what is kept of every step beside what `agent` keeps; `noted` gives its values.
     """
 
     def __init__(
-        self, env: EnvConfig, agent: AgentConfig, actors: ActorsConfig, index: int, seed: int, run_id: int = 0
+        self,
+        env: EnvConfig,
+        agent: AgentConfig,
+        actors: ActorsConfig,
+        index: int,
+        seed: int,
+        run_id: int = 0,
+        fields: tuple[StepField, ...] = (),
     ) -> None:
         self.agent, self.index, self.run_id = agent, index, run_id
         self.slots, self.threads = actors.envs_per_actor, actors.threads
@@ -39,13 +47,13 @@ class Actor:
         self.exploration = make_exploration(agent.exploration, places, actors.count * self.slots, self.rng)
         self.context = places % agent.contexts
         self.policy = Policy(agent, self.spec, self.slots, self.context, noise=seed)
-        initial = self.policy.initial.numpy()
-        self.segmenter = Segmenter(self.spec, self.slots, actors.rollout_steps, agent.window, initial)
+        kept, initial = (*agent_fields(agent), *fields), self.policy.initial.numpy()
+        self.segmenter = Segmenter(self.spec, self.env.reset(), actors.rollout_steps, agent.window, initial, kept)
+        self.history = self.segmenter.history
+        self.noted: dict[str, np.ndarray] = {}
+        """Of the step that is acted on, `[N, ...]` for each of `fields`."""
         self.initial = InitialPriorities(agent, actors.rollout_steps, self.context, self.policy.network.head)
         self.novelty = IntrinsicReward(agent.bonus, self.spec, self.slots, seed) if agent.bonus.kind == "ngu" else None
-        self.frame = self.env.reset()
-        self.age = np.zeros(self.slots, np.int32)
-        self.dummy = np.zeros(self.slots, bool)
         self.game_return = np.zeros(self.slots)
         self.game_length = np.zeros(self.slots, np.int64)
         self.first_step = -agent.window
@@ -66,14 +74,13 @@ class Actor:
         finished: list[tuple[float, int, int]] = []
         steps = 0
         while not self.segmenter.full:
-            stacks = self.segmenter.observe(self.frame)
-            q = self.policy.q_values(stacks, self.age)
+            q = self.policy.q_values(self.history.stacks, self.history.age)
             action = self.exploration.actions(q, env_steps)
-            self.segmenter.before(self.age, q, action, self.dummy, self.policy.before.numpy())
-            steps += self.slots - int(self.dummy.sum())
+            self.segmenter.before(q, action, self.policy.before.numpy(), **self.noted)
+            steps += self.slots - int(self.history.dummy.sum())
             self._step(action, finished)
-        segment = self._segment(self.segmenter.steps(), weights.version)
-        q_mean = float(self.segmenter.steps().q.max(-1).mean())
+        rollout = self.segmenter.rollout()
+        segment, q_mean = self._segment(rollout, weights.version), float(rollout.q.max(-1).mean())
         self.segmenter.roll()
         self.first_step += self.segmenter.rollout_steps
         return segment, RolloutStats(
@@ -88,52 +95,43 @@ class Actor:
             slots=tuple(s for _, _, s in finished),
             epsilons=tuple(float(epsilon[s]) for _, _, s in finished),
             q_mean=q_mean,
-            bonus_mean=float(segment.bonus.mean()) if segment.bonus.size else 0.0,
+            bonus_mean=float(segment.bonus.mean()) if self.novelty is not None else 0.0,
         )
 
     def _step(self, action: np.ndarray, finished: list[tuple[float, int, int]]) -> None:
         step = self.env.step(action)
-        # the dummy step after an end belongs to the old episode; its answer is the new one's first frame
-        age = np.where(self.dummy, 0, self.age + 1).astype(np.int32)
-        self.segmenter.after(step.reward, step.terminated, step.last, self._bonus(step.frame, age))
-        self.policy.remember(action, step.reward)
-        self.frame = step.frame
         self.game_return += step.reward
-        self.game_length += self.spec.frame_skip * ~self.dummy
+        self.game_length += self.spec.frame_skip * ~self.history.dummy
+        self.history.push(step.frame, step.last)
+        self.segmenter.after(step, **self._bonus())
+        self.policy.remember(action, step.reward)
         for slot in np.nonzero(step.last)[0]:
             finished.append((float(self.game_return[slot]), int(self.game_length[slot]), int(slot)))
             self.game_return[slot] = self.game_length[slot] = 0
-        self.age = age
-        self.dummy = step.last.copy()
 
-    def _bonus(self, frame: np.ndarray, age: np.ndarray) -> np.ndarray | float:
-        """The intrinsic reward of the step that led to `frame` `[N, ...]`, float32 `[N]`."""
+    def _bonus(self) -> dict[str, np.ndarray]:
+        """The intrinsic reward of the step that led to the present frames, float32 `[N]`."""
         if self.novelty is None:
-            return 0.0
-        observation = self.policy.observation(self.segmenter.ahead(frame), age)
-        return self.novelty.bonus(observation, age == 0)
+            return {}
+        observation = self.policy.observation(self.history.stacks, self.history.age)
+        return {"bonus": self.novelty.bonus(observation, self.history.age == 0)}
 
-    def _segment(self, steps: Steps, version: int) -> Segment:
+    def _segment(self, rollout: Rollout, version: int) -> Segment:
         t = self.segmenter.rollout_steps
         origin = np.empty((self.slots, 5), np.int64)
         origin[:] = (self.run_id, self.index, 0, self.first_step, version)
         origin[:, 2] = np.arange(self.slots)
-        valid, priority = self.initial(steps)
-        size = steps.memory.shape[2]
-        memory = steps.memory[: t : self.agent.sequence.stride] if size else steps.memory[:1]
+        valid, priority = self.initial(rollout)
+        size = rollout.memory.shape[2]
+        memory = rollout.memory[: t : self.agent.sequence.stride] if size else rollout.memory[:1]
 
         def by_slot(array: np.ndarray) -> np.ndarray:
             return array.swapaxes(0, 1).copy()  # of one slot even the swapped view is contiguous
 
         return Segment(
-            frames=by_slot(steps.frames),
-            action=by_slot(steps.action),
-            reward=by_slot(steps.reward),
-            terminated=by_slot(steps.terminated),
-            last=by_slot(steps.last),
+            frames=by_slot(rollout.frames),
+            steps={name: by_slot(array) for name, array in rollout.steps.items()},
             valid=by_slot(valid),
-            age=by_slot(np.where(steps.real, steps.age, -1).astype(np.int32)),
-            bonus=by_slot(steps.bonus if self.novelty is not None else steps.bonus[:0]),
             memory=by_slot(memory),
             priority=by_slot(priority),
             origin=origin,

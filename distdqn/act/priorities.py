@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from distdqn.act.segmenter import Steps
+from distdqn.act.segmenter import Rollout
 from distdqn.algo.exploration import ngu_mixture
 from distdqn.algo.priority import sequence_priority
 from distdqn.algo.returns import n_step, transform_reward
@@ -30,17 +30,17 @@ class InitialPriorities:
             pairs = ngu_mixture(bonus.mixtures, bonus.weight, agent.discount, bonus.discount_min)
             self.beta, self.discount = (np.asarray(x)[context] for x in pairs)
 
-    def __call__(self, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
         """Which of the first T steps windows may start at, bool `[T, N]`, and their priorities, float32 `[T, N]`.
 
         A window may start where one of its loss positions is a transition; of sequences only every stride-th.
         """
         t, sequence = self.rollout_steps, self.agent.sequence
-        td = self._errors(steps)
+        td = self._errors(rollout)
         # [T, N, U]: the loss positions of each start
         first = slice(sequence.burn_in, sequence.burn_in + t)
         errors = torch.from_numpy(td).unfold(0, sequence.length, 1)[first]
-        real = torch.from_numpy(steps.real).unfold(0, sequence.length, 1)[first]
+        real = torch.from_numpy(~rollout.dummy).unfold(0, sequence.length, 1)[first]
         if sequence.length > 1:
             priority = sequence_priority(errors.flatten(0, 1), real.flatten(0, 1), sequence.eta).view(t, -1).numpy()
             valid = real.any(-1).numpy()
@@ -50,23 +50,23 @@ class InitialPriorities:
         # values that overflow would otherwise end the run in the shard, before the learner can say why
         return valid, np.nan_to_num(priority, nan=0.0, posinf=1e6).astype(np.float32)
 
-    def _errors(self, steps: Steps) -> np.ndarray:
+    def _errors(self, rollout: Rollout) -> np.ndarray:
         """|TD| of every step that n more follow, `[T+L-n+1, N]`."""
         agent, n = self.agent, self.agent.n_step
 
         def windows(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array).unfold(0, n, 1)
 
-        reward = transform_reward(torch.from_numpy(steps.reward), agent.reward)
+        reward = transform_reward(torch.from_numpy(rollout.reward), agent.reward)
         if agent.bonus.kind == "ngu":
-            reward = reward + torch.from_numpy((self.beta * steps.bonus).astype(np.float32))
+            reward = reward + torch.from_numpy((self.beta * rollout.bonus).astype(np.float32))
         discount = torch.from_numpy(self.discount.astype(np.float32))
-        target = n_step(windows(reward.numpy()), windows(steps.terminated), windows(steps.last), discount)
+        target = n_step(windows(reward.numpy()), windows(rollout.terminated), windows(rollout.last), discount)
         count = len(target.returns)
-        rows, columns = np.arange(count)[:, None], np.arange(steps.q.shape[1])[None]
-        later = np.minimum(rows + target.steps.numpy(), len(steps.q) - 1)  # the very last one starts no window
-        bootstrap = torch.from_numpy(steps.q[later, columns].max(-1))
-        value = torch.from_numpy(steps.q[rows, columns, steps.action[:count]])
+        rows, columns = np.arange(count)[:, None], np.arange(rollout.q.shape[1])[None]
+        later = np.minimum(rows + target.steps.numpy(), len(rollout.q) - 1)  # the very last one starts no window
+        bootstrap = torch.from_numpy(rollout.q[later, columns].max(-1))
+        value = torch.from_numpy(rollout.q[rows, columns, rollout.action[:count]])
         goal = self.head.scaled(target.returns + target.discount * self.head.unscaled(bootstrap))
         error: np.ndarray = (goal - value).abs().numpy()
         return error

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from distdqn.types import EnvSpec
+from distdqn.act.history import History
+from distdqn.config import AgentConfig
+from distdqn.types import BONUS, STEP_FIELDS, Batch, EnvSpec, EnvStep, Segment, StepField, StepRecord
 
 
 @dataclass
-class Steps:
-    """The `length` latest steps of N slots, oldest first; a step's index in the stream is the same for all.
+class Rollout(StepRecord[np.ndarray]):
+    """The T + L latest steps of N slots, oldest first; a step's index in the stream is the same for all.
 
-    `frames` has S - 1 more entries in front, so that step k's stack is `frames[k : k + S]`.
-    `q` float32 `[steps, N, A]` are the action values that the policy saw at each step; `real` bool `[steps, N]`
-    is false for dummies and for the padding before the stream began. `memory` float32 `[steps, N, M]` is the
-    recurrent state before each step, `bonus` float32 `[steps, N]` the intrinsic reward of each.
+    Fields:
+        frames: `[S-1+T+L, N, *frame_shape]`, so that step k's stack is `frames[k : k + S]`.
+        steps: `[T+L, N, ...]` each, as in `Segment`.
+        q: float32 `[T+L, N, A]`, the action values that the policy saw at each step.
+        memory: float32 `[T+L, N, M]`, the recurrent state before each step.
     """
 
     frames: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    terminated: np.ndarray
-    last: np.ndarray
-    real: np.ndarray
-    age: np.ndarray
+    steps: dict[str, np.ndarray]
     q: np.ndarray
     memory: np.ndarray
-    bonus: np.ndarray
 
-    def fields(self) -> tuple[np.ndarray, ...]:
-        """The arrays that have one entry for each step, the frames left out."""
-        return tuple(value for name, value in vars(self).items() if name != "frames")
+
+_TAKEN = {"dummy", *(f.name for record in (Segment, Batch, Rollout) for f in fields(record))}
+
+
+def agent_fields(agent: AgentConfig) -> tuple[StepField, ...]:
+    """What `agent` keeps of every step beside `STEP_FIELDS`."""
+    return (BONUS,) if agent.bonus.kind != "none" else ()
 
 
 class Segmenter:
@@ -40,90 +42,86 @@ class Segmenter:
     starts of every slot, those that began L steps earlier.
 
     Loop:
-        for _ in range(rollout_steps):
-            stacks = segmenter.observe(frame)                 # what the policy sees
-            segmenter.before(age, q, action, dummy, memory)   # what it did
-            segmenter.after(reward, terminated, last)         # what the environment answered
-        steps = segmenter.steps()                             # T + L steps, the first T may start windows
-        segmenter.roll()                                      # keeps the last L for the next rollout
+        history = segmenter.history
+        while not segmenter.full:
+            q = policy.q_values(history.stacks, history.age)
+            segmenter.before(q, action, memory)     # what the policy did
+            step = env.step(action)
+            history.push(step.frame, step.last)
+            segmenter.after(step)                   # what the environment answered
+        rollout = segmenter.rollout()               # T + L steps, the first T may start windows
+        segmenter.roll()                            # keeps the last L for the next rollout
 
     Args:
+        frame: the slots' first frames, `[N, *frame_shape]`.
         rollout_steps: T. window: L, at most T.
         initial: float32 `[N, M]`, the recurrent state at an episode's start, also of the padding before the
             stream: a window that begins there is of its slot's context, too. None: M = 0.
+        extra: what is kept of every step beside `STEP_FIELDS`.
     """
 
     def __init__(
-        self, spec: EnvSpec, slots: int, rollout_steps: int, window: int, initial: np.ndarray | None = None
+        self,
+        spec: EnvSpec,
+        frame: np.ndarray,
+        rollout_steps: int,
+        window: int,
+        initial: np.ndarray | None = None,
+        extra: Sequence[StepField] = (),
     ) -> None:
         if not 1 <= window <= rollout_steps:
             raise ValueError(f"a window of {window} steps does not fit into a segment of {rollout_steps}")
-        self.rollout_steps, self.window, self.stack = rollout_steps, window, spec.stack
-        length = rollout_steps + window
+        kept = (*STEP_FIELDS, *extra)
+        names = [f.name for f in kept]
+        if len(set(names)) < len(names) or not _TAKEN.isdisjoint(names):
+            raise ValueError(f"step fields {', '.join(names)}: each needs a name of its own, none of {sorted(_TAKEN)}")
+        self.rollout_steps, self.window = rollout_steps, window
+        length, slots = rollout_steps + window, len(frame)
         if initial is None:
             initial = np.zeros((slots, 0), np.float32)
-        self._at = window
-        self._steps = Steps(
-            frames=np.zeros((spec.stack - 1 + length, slots, *spec.frame_shape), spec.frame_dtype),
-            action=np.zeros((length, slots), np.int64),
-            reward=np.zeros((length, slots), np.float32),
-            terminated=np.zeros((length, slots), bool),
-            last=np.zeros((length, slots), bool),
-            real=np.zeros((length, slots), bool),
-            age=np.zeros((length, slots), np.int32),
+        self.history = History(spec, frame, room=length + 1, at=window)
+        self._rollout = Rollout(
+            frames=self.history.frames[:-1],
+            steps={f.name: np.zeros((length, slots, *f.shape), f.dtype) for f in kept},
             q=np.zeros((length, slots, spec.num_actions), np.float32),
             memory=np.tile(initial, (length, 1, 1)),
-            bonus=np.zeros((length, slots), np.float32),
         )
+        self._rollout.age[:] = -1
+        self._step: dict[str, np.ndarray] = {}
 
-    def observe(self, frame: np.ndarray) -> np.ndarray:
-        """Takes the newest frames `[N, ...]` of the step that begins and gives the stacks, `[S, N, ...]` for
-        pixels (a view, older episodes' planes included), `[N, D]` for vectors."""
-        end = self._at + self.stack
-        self._steps.frames[end - 1] = frame
-        return self._steps.frames[self._at : end] if frame.ndim == 3 else self._steps.frames[self._at]
-
-    def ahead(self, frame: np.ndarray) -> np.ndarray:
-        """The stacks that the next `observe(frame)` will give, without taking anything in."""
-        if frame.ndim != 3:
-            return frame
-        recent = self._steps.frames[self._at + 1 : self._at + self.stack]
-        return np.concatenate([recent, frame[None]])
-
-    def before(
-        self, age: np.ndarray, q: np.ndarray, action: np.ndarray, dummy: np.ndarray, memory: np.ndarray | None = None
-    ) -> None:
+    def before(self, q: np.ndarray, action: np.ndarray, memory: np.ndarray | None = None, **extra: np.ndarray) -> None:
         """Records what the policy did at this step, and the state that it was in before it, each `[N, ...]`."""
-        s, at = self._steps, self._at
-        s.age[at], s.q[at], s.action[at], s.real[at] = age, q, action, ~dummy
+        rollout, history = self._rollout, self.history
+        rollout.q[history.at] = q
         if memory is not None:
-            s.memory[at] = memory
+            rollout.memory[history.at] = memory
+        self._step = {"action": action, "age": np.where(history.dummy, -1, history.age), **extra}
 
-    def after(
-        self, reward: np.ndarray, terminated: np.ndarray, last: np.ndarray, bonus: np.ndarray | float = 0.0
-    ) -> None:
-        """Records what the environment answered and moves on to the next step."""
-        s, at = self._steps, self._at
-        s.reward[at], s.terminated[at], s.last[at], s.bonus[at] = reward, terminated, last, bonus
-        self._at += 1
+    def after(self, step: EnvStep, **extra: np.ndarray) -> None:
+        """Records what the environment answered, once `history` has moved on to the next step.
+
+        ValueError unless this and `before` together were given each of the `extra` fields.
+        """
+        given = {**self._step, **extra, "reward": step.reward, "terminated": step.terminated, "last": step.last}
+        if given.keys() != self._rollout.steps.keys():
+            raise ValueError(f"given of the step: {sorted(given)}, to be kept: {sorted(self._rollout.steps)}")
+        for name, array in self._rollout.steps.items():
+            array[self.history.at - 1] = given[name]
 
     @property
     def full(self) -> bool:
         """True once the rollout is complete."""
-        return self._at == self.rollout_steps + self.window
+        return self.history.at == self.rollout_steps + self.window
 
-    def steps(self) -> Steps:
+    def rollout(self) -> Rollout:
         """The complete T + L steps (views, valid until `roll`)."""
         if not self.full:
-            raise RuntimeError(f"a rollout has {self.rollout_steps} steps, {self._at - self.window} are there")
-        return self._steps
+            raise RuntimeError(f"a rollout has {self.rollout_steps} steps, {self.history.at - self.window} are there")
+        return self._rollout
 
     def roll(self) -> None:
         """Moves the last L steps to the front, for the next rollout."""
         keep = self.window
-        frames = self._steps.frames
-        overlap = keep + self.stack - 1
-        frames[:overlap] = frames[-overlap:].copy() if overlap else frames[:0]
-        for array in self._steps.fields():
+        self.history.drop(self.rollout_steps)
+        for array in (self._rollout.q, self._rollout.memory, *self._rollout.steps.values()):
             array[:keep] = array[-keep:]
-        self._at = keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import count, cycle
 from typing import Any
 
@@ -21,7 +21,7 @@ from distdqn.learn.learner import Learner
 from distdqn.machine import inspect
 from distdqn.replay.shard import ReplayShard
 from distdqn.runtime.preflight import bytes_per_transition
-from distdqn.types import Batch, EnvSpec, Priorities, Segment, Weights
+from distdqn.types import Batch, EnvSpec, Priorities, Segment, Weights, named_arrays
 
 SHARD_BYTES = 2**30
 """A shard at hand is at most this large: further memory would change nothing but the time to fill it."""
@@ -107,8 +107,8 @@ def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
 
 
 def size_of(record: Any) -> int:
-    """Bytes of a dataclass's arrays."""
-    return sum(v.nbytes for f in fields(record) if isinstance(v := getattr(record, f.name), np.ndarray))
+    """Bytes of a record's arrays."""
+    return sum(a.nbytes for a in named_arrays(record).values())
 
 
 def _emulators(config: RunConfig) -> Callable[[], int]:

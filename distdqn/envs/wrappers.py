@@ -15,13 +15,11 @@ class VectorEnv(Protocol):
 
     The loop that calls it, with one autoreset dummy after each `last`:
 
-        frame = env.reset()                       # newest frames, [N, H, W] uint8 or [N, D] float32
-        dummy = np.zeros(env.num_slots, bool)
+        history = History(env.spec, env.reset())  # newest frames, [N, *frame_shape]
         while running:
-            action = policy(stack.push(frame))    # int64 [N]
-            step = env.step(action)               # where `dummy`, this action was ignored: not a transition
-            store(frame, action, step.reward, step.terminated, step.last, valid=~dummy)
-            frame, dummy = step.frame, step.last  # after `last`, the next step gives the next first frame
+            action = policy(history.stacks, history.age)  # int64 [N]
+            step = env.step(action)                       # where `history.dummy`, this action was ignored
+            history.push(step.frame, step.last)           # after `last`, the next step gives the next first frame
         env.close()
 
     Frames are never stacked here. Arrays that were handed out are the caller's: no later step writes to them.

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from distdqn.act.exploration import Fixed
+from distdqn.act.history import History
 from distdqn.act.policy import Policy
 from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
 from distdqn.envs.registry import make_env, make_rendered_env
-from distdqn.types import Evaluation, Film, Recording, Weights
+from distdqn.evaluate.film import Film
+from distdqn.types import Evaluation, Recording, Weights
 
 
 class Evaluator:
@@ -40,13 +42,13 @@ class Evaluator:
         env = make_env(self.env, slots, self.config.threads, seed)
         policy = Policy(self.agent, env.spec, slots)
         policy.load(weights)
-        history = _History(env.spec.stack, env.reset())
+        history = History(env.spec, env.reset())
         game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
         exploration = Fixed(self.config.epsilon, slots, rng)
         returns: list[list[float]] = [[] for _ in range(slots)]
         lengths: list[list[int]] = [[] for _ in range(slots)]
         while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
-            action = exploration.actions(policy.q_values(history.stacks(), history.age), 0)
+            action = exploration.actions(policy.q_values(history.stacks, history.age), 0)
             step = env.step(action)
             policy.remember(action, step.reward)
             game_return += step.reward
@@ -71,12 +73,12 @@ class Evaluator:
         env = make_rendered_env(self.env, seed)
         policy = Policy(self.agent, env.spec, 1)
         policy.load(weights)
-        history = _History(env.spec.stack, env.reset())
+        history = History(env.spec, env.reset())
         exploration = Fixed(self.config.epsilon, 1, rng)
         frames, values, actions, rewards = Film(), [], [], []
         for _ in range(max_steps):
             frames.append(env.render())
-            values.append(policy.q_values(history.stacks(), history.age)[0].copy())
+            values.append(policy.q_values(history.stacks, history.age)[0].copy())
             action = exploration.actions(values[-1][None], 0)
             step = env.step(action)
             policy.remember(action, step.reward)
@@ -93,22 +95,3 @@ class Evaluator:
             reward=np.array(rewards, np.float32),
             game_return=float(sum(rewards)),
         )
-
-
-class _History:
-    """The S newest frames of N slots, `[S, N, ...]`, with their ages."""
-
-    def __init__(self, stack: int, frame: np.ndarray) -> None:
-        self.frames = np.zeros((stack, *frame.shape), frame.dtype)
-        self.frames[-1] = frame
-        self.age = np.zeros(len(frame), np.int32)
-        self.dummy = np.zeros(len(frame), bool)
-
-    def stacks(self) -> np.ndarray:
-        return self.frames if self.frames.ndim == 4 else self.frames[-1]
-
-    def push(self, frame: np.ndarray, last: np.ndarray) -> None:
-        self.frames[:-1] = self.frames[1:]
-        self.frames[-1] = frame
-        self.age = np.where(self.dummy, 0, self.age + 1).astype(np.int32)
-        self.dummy = last.copy()

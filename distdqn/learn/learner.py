@@ -10,7 +10,7 @@ from torch import Tensor
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.config.section import build
 from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary
-from distdqn.learn.minibatch import Minibatch, ToDevice, split
+from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
 from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Objective, horizon_at
 from distdqn.learn.optimizer import clip_gradients, learning_rate, make_optimizer, optimizer_state, restore_optimizer
@@ -109,7 +109,7 @@ class Learner:
         """
         report, aborted = Report(parts), False
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number
-        minibatches = split(parts)
+        minibatches = join_parts(parts)
         self._center(parts)
         lr = learning_rate(self.config.optimizer, self.updates, progress)
         for group in self.optimizer.param_groups:
@@ -129,7 +129,7 @@ class Learner:
             else:
                 self.bad_in_a_row += 1
                 aborted |= self.bad_in_a_row >= self.config.max_bad_updates
-                report.skip(found.loss.detach(), norm, found.priority, arrays["origin"])
+                report.skip(found.loss.detach(), norm, found.priority, arrays.origin)
         return *report.priorities(), report.stats(self.updates, self.agent.sequence.length, lr, aborted)
 
     def _step(self, batch: Minibatch) -> dict[str, Tensor]:

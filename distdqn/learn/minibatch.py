@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distdqn.types import Batch
+from distdqn.types import Batch, StepRecord, map_arrays, take
 
 # What comes out of shared memory is read-only, and the tensors over it are only read.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
-FIELDS = ("frames", "action", "reward", "terminated", "last", "age", "bonus", "memory", "importance")
 
-
-class Minibatch(NamedTuple):
+@dataclass(frozen=True)
+class Minibatch(StepRecord[Tensor]):
     """Tensors of one minibatch on the learner's device; shapes and dtypes as in `types.Batch`."""
 
     frames: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    last: Tensor
-    age: Tensor
-    bonus: Tensor
+    steps: dict[str, Tensor]
     memory: Tensor
     importance: Tensor
 
 
-def split(parts: Sequence[Batch]) -> list[dict[str, np.ndarray]]:
+def join_parts(parts: Sequence[Batch]) -> list[Batch]:
     """The minibatches that `parts`, one from each shard, make up together.
 
     Row order within a minibatch is that of the shards, so `cut` can hand the priorities back.
@@ -40,18 +34,13 @@ def split(parts: Sequence[Batch]) -> list[dict[str, np.ndarray]]:
     updates = len(parts[0].sizes)
     if any(len(p.sizes) != updates for p in parts):
         raise ValueError("the shards drew different numbers of minibatches")
-    bounds = [np.concatenate([[0], np.cumsum(p.sizes)]) for p in parts]
+    bounds = [np.cumsum([0, *p.sizes]) for p in parts]
     minibatches = []
     for u in range(updates):
-        rows = [slice(b[u], b[u + 1]) for b in bounds]
-        minibatches.append(
-            {
-                name: np.concatenate([getattr(p, name)[r] for p, r in zip(parts, rows, strict=True)])
-                if len(parts) > 1
-                else getattr(parts[0], name)[rows[0]]
-                for name in (*FIELDS, "origin")
-            }
-        )
+        sizes = (sum(p.sizes[u] for p in parts),)
+        rows = [Batch(**take(p, slice(b[u], b[u + 1])), sizes=sizes) for p, b in zip(parts, bounds, strict=True)]
+        whole = rows[0] if len(rows) == 1 else Batch(**map_arrays(lambda *a: np.concatenate(a), *rows), sizes=sizes)
+        minibatches.append(whole)
     return minibatches
 
 
@@ -74,11 +63,11 @@ class ToDevice:
         self.device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def __call__(self, minibatches: Sequence[dict[str, np.ndarray]]) -> Iterator[Minibatch]:
+    def __call__(self, minibatches: Sequence[Batch]) -> Iterator[Minibatch]:
         """Yields the minibatches in order."""
         if self.stream is None:
             for m in minibatches:
-                yield Minibatch(*(torch.from_numpy(m[name]) for name in FIELDS))
+                yield _minibatch(m, torch.from_numpy)
             return
         compute = torch.cuda.current_stream(self.device)
         ahead = self._copy(minibatches[0])
@@ -87,16 +76,19 @@ class ToDevice:
             if i + 1 < len(minibatches):
                 ahead = self._copy(minibatches[i + 1])
             compute.wait_event(done)
-            for tensor in batch:
+            for tensor in (batch.frames, *batch.steps.values(), batch.memory, batch.importance):
                 tensor.record_stream(compute)
             yield batch
 
-    def _copy(self, arrays: dict[str, np.ndarray]) -> tuple[Minibatch, torch.cuda.Event]:
+    def _copy(self, arrays: Batch) -> tuple[Minibatch, torch.cuda.Event]:
         assert self.stream is not None
         with torch.cuda.stream(self.stream):
-            batch = Minibatch(
-                *(torch.from_numpy(arrays[name]).pin_memory().to(self.device, non_blocking=True) for name in FIELDS)
-            )
+            batch = _minibatch(arrays, lambda a: torch.from_numpy(a).pin_memory().to(self.device, non_blocking=True))
             done = torch.cuda.Event()
             done.record(self.stream)
         return batch, done
+
+
+def _minibatch(batch: Batch, tensor: Callable[[np.ndarray], Tensor]) -> Minibatch:
+    steps = {name: tensor(array) for name, array in batch.steps.items()}
+    return Minibatch(tensor(batch.frames), steps, tensor(batch.memory), tensor(batch.importance))

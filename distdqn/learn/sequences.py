@@ -36,7 +36,7 @@ def unpack(batch: Minibatch, stack: int) -> WindowSteps:
 
     A dummy's observation is the one that came with the end of its episode, so its planes are as old as that.
     """
-    dummy = batch.age < 0
+    dummy = batch.dummy
     age = torch.cat([batch.age, batch.age[:, -1:] + 1], 1)
     start = age == 0
     after = torch.cat([torch.full_like(age[:, :1], stack), age[:, :-1] + 1], 1)

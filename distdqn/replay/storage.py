@@ -11,29 +11,21 @@ Keys name a window for as long as anyone may ask for it, in one non-negative int
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from distdqn.types import Segment, State
+from distdqn.types import STEP_FIELDS, Segment, State, named_arrays
 
 OFFSET_BITS, INSERTION_BITS, EPOCH_BITS = 15, 36, 12
 EPOCHS = 1 << EPOCH_BITS
 """Epochs that a key can tell apart."""
 
-_STEP_FIELDS = ("action", "reward", "terminated", "last", "age")
-_DTYPES: dict[str, type | None] = {
-    "frames": None,
-    "action": np.int64,
-    "reward": np.float32,
-    "terminated": np.bool_,
-    "last": np.bool_,
-    "valid": np.bool_,
-    "age": np.int32,
-    "bonus": np.float32,
-    "memory": np.float32,
-    "origin": np.int64,
-}
+_OF_A_SEGMENT = ("frames", "valid", "memory", "origin")
+"""What is held beside the steps' fields."""
+_DTYPES = {"valid": "bool", "memory": "float32", "origin": "int64", **{f.name: f.dtype for f in STEP_FIELDS}}
+_SHAPES = {f.name: f.shape for f in STEP_FIELDS}
 
 
 def pack_keys(epoch: int, insertion: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -106,7 +98,7 @@ class SegmentRing:
         ValueError, before anything is stored, for K > capacity or for shapes or dtypes that are not those of
         `Segment` or of the segments held.
         """
-        incoming = {name: np.asarray(getattr(segments, name)) for name in _DTYPES}
+        incoming = {name: array for name, array in named_arrays(segments).items() if name != "priority"}
         number = len(segments)
         if number > self.capacity:
             raise ValueError(f"{number} segments at once: the ring holds {self.capacity}")
@@ -120,9 +112,9 @@ class SegmentRing:
         self.count += number
         return positions
 
-    def windows(self, positions: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def windows(self, positions: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
         """The arrays of a `Batch`, copied, of the windows from `offsets` int64 `[B]` on in the segments at
-        `positions` int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, the per-step fields `[B, L]`, `memory`
+        `positions` int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, `steps` `[B, L, ...]` each, `memory`
         `[B, M]` of the window's start (of the latest one before it that has any),
         `origin` int64 `[B, 6]`. IndexError outside the segments held.
         """
@@ -130,20 +122,18 @@ class SegmentRing:
         held = (positions >= 0) & (positions < len(self)) & (offsets >= 0) & (offsets < self.segment_steps)
         if not held.all():
             raise IndexError(f"a window outside {len(self)} segments of {self.segment_steps} starts")
-        frames, steps = self._arrays["frames"], self._arrays["action"].shape[1]
-        depth = frames.shape[1] - self.segment_steps + 1
-        gathered = window_view(frames, depth)[positions * frames.shape[1] + offsets]
-        batch = {"frames": gathered.reshape(len(positions), depth, *frames.shape[2:])}
-        for name in _STEP_FIELDS:
-            batch[name] = window_view(self._arrays[name], self.window)[positions * steps + offsets]
-        bonus, memory = self._arrays["bonus"], self._arrays["memory"]
-        if bonus.shape[1]:
-            batch["bonus"] = window_view(bonus, self.window)[positions * steps + offsets]
-        else:
-            batch["bonus"] = np.zeros((len(positions), 0), np.float32)
-        batch["memory"] = memory[positions, offsets * memory.shape[1] // self.segment_steps]
-        batch["origin"] = np.column_stack((self._arrays["origin"][positions], offsets))
-        return batch
+
+        def windows(array: np.ndarray, length: int) -> np.ndarray:
+            gathered = window_view(array, length)[positions * array.shape[1] + offsets]
+            return gathered.reshape(len(positions), length, *array.shape[2:])
+
+        frames, memory = self._arrays["frames"], self._arrays["memory"]
+        return {
+            "frames": windows(frames, frames.shape[1] - self.segment_steps + 1),
+            "steps": {n: windows(a, self.window) for n, a in self._arrays.items() if n not in _OF_A_SEGMENT},
+            "memory": memory[positions, offsets * memory.shape[1] // self.segment_steps],
+            "origin": np.column_stack((self._arrays["origin"][positions], offsets)),
+        }
 
     def insertions(self, positions: np.ndarray) -> np.ndarray:
         """The insertion numbers int64 `[B]` of the segments now at `positions` int64 `[B]`."""
@@ -179,10 +169,12 @@ class SegmentRing:
         self._arrays = {name: np.zeros((self.capacity, *a.shape[1:]), a.dtype) for name, a in like.items()}
 
     def _check(self, incoming: dict[str, np.ndarray], number: int) -> None:
-        for name, dtype in _DTYPES.items():
-            array = incoming[name]
-            if dtype is not None and array.dtype != dtype:
-                raise ValueError(f"{name} is {array.dtype}, must be {np.dtype(dtype)}")
+        expected = self._arrays.keys() or incoming.keys() | _DTYPES.keys()
+        if incoming.keys() != expected:
+            raise ValueError(f"segments of {sorted(incoming)}, must be {sorted(expected)}")
+        for name, array in incoming.items():
+            if array.dtype != _DTYPES.get(name, array.dtype):
+                raise ValueError(f"{name} is {array.dtype}, must be {_DTYPES[name]}")
             held = self._arrays.get(name)
             if held is not None and (array.dtype, array.shape[1:]) != (held.dtype, held.shape[1:]):
                 theirs, ours = (array.dtype, array.shape[1:]), (held.dtype, held.shape[1:])
@@ -195,11 +187,10 @@ class SegmentRing:
                 f"segments of {starts} starts, {steps} steps and {frames} frames: "
                 f"must be T = {self.segment_steps}, more than T, and at least the steps"
             )
-        for name in _STEP_FIELDS:
-            if incoming[name].shape[1:] != (steps,):
-                raise ValueError(f"{name} has shape {incoming[name].shape}, must be {(number, steps)}")
-        bonus, memory = incoming["bonus"], incoming["memory"]
-        if bonus.shape[1:] not in ((steps,), (0,)):
-            raise ValueError(f"bonus has shape {bonus.shape}, must be {(number, steps)} or {(number, 0)}")
+        for name in incoming.keys() - set(_OF_A_SEGMENT):
+            shape = (number, steps, *_SHAPES.get(name, incoming[name].shape[2:]))
+            if incoming[name].shape != shape:
+                raise ValueError(f"{name} has shape {incoming[name].shape}, must be {shape}")
+        memory = incoming["memory"]
         if memory.ndim != 3 or not memory.shape[1] or starts % memory.shape[1]:
             raise ValueError(f"memory has shape {memory.shape}, must be (K, G, M) with G a divisor of T = {starts}")

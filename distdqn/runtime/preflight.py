@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from distdqn import checkpoint
+from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, Import, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.config.section import build
 from distdqn.machine import Machine, disk_free, inspect
-from distdqn.types import EnvSpec
+from distdqn.types import STEP_FIELDS, EnvSpec
 
 GIB = 1024**3
 DISK_NEEDED = GIB // 2
@@ -23,9 +24,8 @@ DISK_NEEDED = GIB // 2
 def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
     """Replay memory that one transition takes, its priority included."""
     steps, window = config.actors.rollout_steps, config.agent.window
-    frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    frames = (spec.stack - 1 + steps + window) * frame
-    per_step = (8 + 4 + 1 + 1 + 4 + 4 * (config.agent.bonus.kind != "none")) * (steps + window)
+    frames = (spec.stack - 1 + steps + window) * spec.frame_bytes
+    per_step = sum(f.nbytes for f in (*STEP_FIELDS, *agent_fields(config.agent))) * (steps + window)
     leaves = 1
     while leaves < config.replay.capacity // config.replay.shards:
         leaves *= 2
@@ -48,14 +48,13 @@ def state_size(config: RunConfig, spec: EnvSpec) -> int:
 
 def batch_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Size of what one call of the learner is fed."""
-    frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    return config.learner.batch_size * config.learner.updates_per_call * (spec.stack + config.agent.window) * frame
+    windows = config.learner.batch_size * config.learner.updates_per_call
+    return windows * (spec.stack + config.agent.window) * spec.frame_bytes
 
 
 def rollout_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Size of one rollout of all actors together."""
-    frame = int(np.prod(spec.frame_shape)) * np.dtype(spec.frame_dtype).itemsize
-    return config.slots * (config.actors.rollout_steps + config.agent.window + spec.stack) * frame
+    return config.slots * (config.actors.rollout_steps + config.agent.window + spec.stack) * spec.frame_bytes
 
 
 def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:

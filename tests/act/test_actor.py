@@ -13,7 +13,7 @@ from distdqn.act.actor import Actor
 from distdqn.algo import exploration
 from distdqn.config import ActorsConfig, EnvConfig, ExplorationConfig, NetworkConfig
 from distdqn.nets.qnetwork import QNetwork
-from distdqn.types import EnvSpec, RolloutStats, Segment, Weights, take
+from distdqn.types import EnvSpec, RolloutStats, Segment, Weights, named_arrays
 from tests.configs import agent_config, network_config
 
 Tell = Callable[..., Any]
@@ -80,7 +80,7 @@ def test_a_segment_is_the_receivers(tell: Tell, monkeypatch: pytest.MonkeyPatch,
     env = tell(PLOTS[:slots], 40)
     actor = story_actor(env, monkeypatch, steps=10)
     segment, _ = actor.rollout(weights(env.spec))
-    before = {name: array.copy() for name, array in take(segment, slice(None)).items()}
+    before = {name: array.copy() for name, array in named_arrays(segment).items()}
     second, _ = actor.rollout(weights(env.spec))
     for name, array in before.items():
         np.testing.assert_array_equal(getattr(segment, name), array, err_msg=name)
@@ -176,7 +176,7 @@ def test_equal_seeds_agree_and_others_differ() -> None:
         rollouts(catch_actor(seed, index)) for seed, index in ((4, 0), (4, 0), (5, 0), (6, 1))
     )
     for a, b in zip(one, two, strict=True):
-        for name, array in take(a, slice(None)).items():
+        for name, array in named_arrays(a).items():
             np.testing.assert_array_equal(array, getattr(b, name), err_msg=name)
     assert all((one[1].frames != other[1].frames).any() for other in (three, four))
     assert all((one[1].action != other[1].action).any() for other in (three, four))
@@ -188,7 +188,7 @@ def test_a_segment_has_the_shapes_that_types_promise() -> None:
     actor = catch_actor()
     segment, _ = actor.rollout(weights(actor.spec))
     steps = 25 + 3
-    shapes = {n: (a.shape, a.dtype.name) for n, a in take(segment, slice(None)).items()}
+    shapes = {n: (a.shape, a.dtype.name) for n, a in named_arrays(segment).items()}
     assert shapes == {
         "frames": ((2, steps, 10, 5), "uint8"),
         "action": ((2, steps), "int64"),
@@ -197,7 +197,6 @@ def test_a_segment_has_the_shapes_that_types_promise() -> None:
         "last": ((2, steps), "bool"),
         "valid": ((2, 25), "bool"),
         "age": ((2, steps), "int32"),
-        "bonus": ((2, 0), "float32"),
         "memory": ((2, 1, 0), "float32"),
         "priority": ((2, 25), "float32"),
         "origin": ((2, 5), "int64"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.act.priorities import InitialPriorities
-from distdqn.act.segmenter import Steps
+from distdqn.act.segmenter import Rollout
 from distdqn.algo.exploration import ngu_mixture
 from distdqn.config import AgentConfig, BonusConfig, SequenceConfig
 from distdqn.nets.heads import make_head
@@ -19,25 +19,27 @@ from tests.configs import agent_config, network_config
 SLOTS, ACTIONS = 2, 3
 
 
-def random_steps(length: int, seed: int) -> Steps:
+def random_steps(length: int, seed: int) -> Rollout:
     rng = np.random.default_rng(seed)
     shape = (length, SLOTS)
     last = rng.random(shape) < 0.2
-    return Steps(
+    steps = {
+        "action": rng.integers(0, ACTIONS, shape),
+        "reward": rng.normal(size=shape).astype(np.float32) * 2,
+        "terminated": rng.random(shape) < 0.2,
+        "last": last,
+        "age": np.where(np.roll(~last, 1, 0) & (rng.random(shape) < 0.9), 0, -1).astype(np.int32),
+        "bonus": rng.random(shape).astype(np.float32),
+    }
+    return Rollout(
         frames=np.zeros((length, SLOTS, 1), np.float32),
-        action=rng.integers(0, ACTIONS, shape),
-        reward=rng.normal(size=shape).astype(np.float32) * 2,
-        terminated=rng.random(shape) < 0.2,
-        last=last,
-        real=np.roll(~last, 1, 0) & (rng.random(shape) < 0.9),
-        age=np.zeros(shape, np.int32),
+        steps=steps,
         q=rng.normal(size=(*shape, ACTIONS)).astype(np.float32) * 3,
         memory=np.zeros((*shape, 0), np.float32),
-        bonus=rng.random(shape).astype(np.float32),
     )
 
 
-def naive_error(s: Steps, k: int, slot: int, agent: AgentConfig, beta: float, discount: float) -> float:
+def naive_error(s: Rollout, k: int, slot: int, agent: AgentConfig, beta: float, discount: float) -> float:
     """|n-step TD error| of step k."""
     total, factor, m = 0.0, 1.0, 0
     for m in range(1, agent.n_step + 1):
@@ -96,7 +98,7 @@ def test_against_a_loop(
     assert (valid.shape, valid.dtype, priority.shape, priority.dtype) == ((t, SLOTS), bool, (t, SLOTS), np.float32)
     for start in range(t):
         for slot in range(SLOTS):
-            places = [k for k in range(start + burn_in, start + burn_in + length) if s.real[k, slot]]
+            places = [k for k in range(start + burn_in, start + burn_in + length) if not s.dummy[k, slot]]
             assert valid[start, slot] == (start % agent.sequence.stride == 0 and len(places) > 0)
             if not valid[start, slot]:
                 continue

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distdqn.act.actor import Actor
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ReplayConfig, SequenceConfig
-from distdqn.learn.minibatch import ToDevice, split
+from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.head import Values
@@ -154,7 +154,7 @@ def fed(case: Case, env: Any, batch: Batch) -> tuple[Targets, Spy]:
         patch.setattr("distdqn.learn.sequences.Bellman", lambda *a: made.append(Targets(*a)) or made[-1])
         online, target = Spy(case.agent.network, env.spec), Spy(case.agent.network, env.spec)
         loss = make_sequence_loss(case.agent, case.stack, online, target)
-    (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
+    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
     loss(minibatch, Horizon(case.n, GAMMA), torch.Generator()).loss.backward()
     return made[0], online
 
@@ -250,7 +250,11 @@ def test_sequences(tell: Tell, case: Case) -> None:
 
 
 def _alter(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
-    return lambda s: replace(s, **{name: change(getattr(s, name))})
+    def altered(s: Segment) -> Segment:
+        changed = {name: change(getattr(s, name))}
+        return replace(s, steps=s.steps | changed) if name in s.steps else replace(s, **changed)
+
+    return altered
 
 
 @pytest.mark.parametrize(

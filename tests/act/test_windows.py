@@ -17,7 +17,7 @@ from distdqn.act.actor import Actor
 from distdqn.act.segmenter import Segmenter
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import ActorsConfig, EnvConfig, ReplayConfig
-from distdqn.learn.minibatch import ToDevice, split
+from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
@@ -90,26 +90,20 @@ EVERYTHING = Case(
 def segments_of_the_segmenter(case: Case, env: Any) -> Iterator[Segment]:
     """The loop of `Segmenter`'s docstring, with random actions and values."""
     rng = np.random.default_rng(case.seed)
-    segmenter = Segmenter(env.spec, case.slots, case.starts, case.horizon)
-    frame, age, dummy = env.reset(), np.zeros(case.slots, np.int32), np.zeros(case.slots, bool)
+    segmenter = Segmenter(env.spec, env.reset(), case.starts, case.horizon)
     for rollout in range(case.rollouts):
         while not segmenter.full:
-            segmenter.observe(frame)
             action = rng.integers(0, 4, case.slots)
-            segmenter.before(age, rng.random((case.slots, 4), np.float32), action, dummy)
+            segmenter.before(rng.random((case.slots, 4), np.float32), action)
             step = env.step(action)
-            segmenter.after(step.reward, step.terminated, step.last)
-            age = np.where(dummy, 0, age + 1).astype(np.int32)
-            frame, dummy = step.frame, step.last
-        s = segmenter.steps()
+            segmenter.history.push(step.frame, step.last)
+            segmenter.after(step)
+        s = segmenter.rollout()
         first = rollout * case.starts - case.horizon
         yield Segment(
-            **{
-                n: np.moveaxis(getattr(s, n), 1, 0).copy() for n in ("frames", "action", "reward", "terminated", "last")
-            },
-            age=np.where(s.real, s.age, -1).astype(np.int32).T.copy(),
-            valid=s.real[: case.starts].T.copy(),
-            bonus=np.zeros((case.slots, 0), np.float32),
+            frames=s.frames.swapaxes(0, 1).copy(),
+            steps={name: array.swapaxes(0, 1).copy() for name, array in s.steps.items()},
+            valid=~s.dummy[: case.starts].T,
             memory=np.zeros((case.slots, 1, 0), np.float32),
             priority=np.ones((case.slots, case.starts), np.float32),
             origin=np.array([[RUN, 0, slot, first, rollout] for slot in range(case.slots)], np.int64),
@@ -168,7 +162,7 @@ def check(case: Case, tell: Tell, source: Source, damage: Damage = lambda s: s) 
         return
 
     batch, _ = shard.sample((30 * len(held),), beta=0.4)
-    (minibatch,) = ToDevice(torch.device("cpu"))(split([batch]))
+    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
     target = n_step(
         transform_reward(minibatch.reward, "clip" if case.clip else "none"), minibatch.terminated, minibatch.last, GAMMA
     )
@@ -207,7 +201,11 @@ def test_actor(tell: Tell, case: Case) -> None:
 
 
 def _alter(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
-    return lambda s: replace(s, **{name: change(getattr(s, name))})
+    def altered(s: Segment) -> Segment:
+        changed = {name: change(getattr(s, name))}
+        return replace(s, steps=s.steps | changed) if name in s.steps else replace(s, **changed)
+
+    return altered
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,19 @@ def _make_batch(
     shape = (rows, count, *spec.frame_shape)
     last = rng.random((rows, steps)) < 0.15
     extra = np.random.default_rng(seed + 1_000_000)
+    frames = rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32)
+    kept = {
+        "action": rng.integers(0, spec.num_actions, (rows, steps)),
+        "reward": rng.normal(0, 2, (rows, steps)).astype(np.float32),
+        "terminated": (last & (rng.random((rows, steps)) < 0.5)) | (rng.random((rows, steps)) < 0.1),
+        "last": last,
+        "age": (rng.integers(0, 5, (rows, 1)) + np.arange(steps)).astype(np.int32),
+    }
+    if bonus:
+        kept["bonus"] = extra.random((rows, steps), np.float32)
     return Batch(
-        frames=rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32),
-        action=rng.integers(0, spec.num_actions, (rows, steps)),
-        reward=rng.normal(0, 2, (rows, steps)).astype(np.float32),
-        terminated=(last & (rng.random((rows, steps)) < 0.5)) | (rng.random((rows, steps)) < 0.1),
-        last=last,
-        age=(rng.integers(0, 5, (rows, 1)) + np.arange(steps)).astype(np.int32),
-        bonus=extra.random((rows, steps if bonus else 0), np.float32),
+        frames=frames,
+        steps=kept,
         memory=extra.standard_normal((rows, memory), np.float32),
         importance=rng.uniform(0.2, 3, rows).astype(np.float32),
         key=1000 * seed + np.arange(rows),

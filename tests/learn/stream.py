@@ -42,12 +42,14 @@ def stream(
         state[:, -1] = rng.integers(0, contexts, rows)
     batch = Batch(
         frames=rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32),
-        action=rng.integers(0, spec.num_actions, (rows, steps)),
-        reward=np.where(age[:, at] < 0, 0, reward).astype(np.float32),
-        terminated=terminated[:, at],
-        last=last[:, at],
-        age=age[:, at],
-        bonus=rng.random((rows, steps), np.float32),
+        steps={
+            "action": rng.integers(0, spec.num_actions, (rows, steps)),
+            "reward": np.where(age[:, at] < 0, 0, reward).astype(np.float32),
+            "terminated": terminated[:, at],
+            "last": last[:, at],
+            "age": age[:, at],
+            "bonus": rng.random((rows, steps), np.float32),
+        },
         memory=state,
         importance=rng.uniform(0.2, 3, rows).astype(np.float32),
         key=np.arange(rows),

@@ -28,7 +28,7 @@ def torn(batch: Batch, minibatch: int) -> Batch:
     """`batch` with a reward that is not finite in one minibatch."""
     reward = batch.reward.copy()
     reward[sum(batch.sizes[:minibatch]), 0] = np.nan
-    return replace(batch, reward=reward)
+    return replace(batch, steps=batch.steps | {"reward": reward})
 
 
 @pytest.mark.parametrize("bootstrap", ["max", "double", "munchausen"])

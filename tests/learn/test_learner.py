@@ -26,12 +26,13 @@ def table_batch(rows: list[tuple[int, int, float, int, bool]], weights: list[flo
     state, action, reward, following, terminal = (np.array(x) for x in zip(*rows, strict=True))
     return Batch(
         frames=np.stack([eye[state], eye[following]], 1),
-        action=action[:, None].astype(np.int64),
-        reward=reward[:, None].astype(np.float32),
-        terminated=terminal[:, None].astype(bool),
-        last=terminal[:, None].astype(bool),
-        age=np.zeros((count, 1), np.int32),
-        bonus=np.zeros((count, 0), np.float32),
+        steps={
+            "action": action[:, None].astype(np.int64),
+            "reward": reward[:, None].astype(np.float32),
+            "terminated": terminal[:, None].astype(bool),
+            "last": terminal[:, None].astype(bool),
+            "age": np.zeros((count, 1), np.int32),
+        },
         memory=np.zeros((count, 0), np.float32),
         importance=np.array(weights or [1.0] * count, np.float32),
         key=np.arange(count) + 50,
@@ -186,7 +187,7 @@ def test_polyak_averages_parameters_and_copies_statistics(make_batch: Make) -> N
 def spoil(batch: Batch, row: int, value: float = np.nan) -> Batch:
     reward = batch.reward.copy()
     reward[row, 0] = value
-    return replace(batch, reward=reward)
+    return replace(batch, steps=batch.steps | {"reward": reward})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -42,12 +42,7 @@ def test_observations_by_hand() -> None:
     rows = 3
     batch = Minibatch(
         frames=torch.tensor([9, 10, 11, 12], dtype=torch.uint8).reshape(1, 4, 1, 1).repeat(rows, 1, 1, 1),
-        action=torch.zeros(rows, 2, dtype=torch.int64),
-        reward=torch.zeros(rows, 2),
-        terminated=torch.zeros(rows, 2, dtype=torch.bool),
-        last=torch.zeros(rows, 2, dtype=torch.bool),
-        age=torch.tensor([[0, 1], [6, 0], [500, 501]], dtype=torch.int32),
-        bonus=torch.zeros(rows, 0),
+        steps={"age": torch.tensor([[0, 1], [6, 0], [500, 501]], dtype=torch.int32)},
         memory=torch.zeros(rows, 0),
         importance=torch.ones(rows),
     )

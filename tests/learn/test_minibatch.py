@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distdqn.learn.minibatch import FIELDS, ToDevice, cut, split
-from distdqn.types import Batch, EnvSpec
+from distdqn.learn.minibatch import ToDevice, cut, join_parts
+from distdqn.types import Batch, EnvSpec, named_arrays
 
 VECTOR = EnvSpec("vector", (2,), "float32", 1, 3)
 Make = Callable[..., Batch]
@@ -27,15 +27,15 @@ def test_each_row_reaches_its_minibatch_and_its_value_comes_back(make_batch: Mak
     parts = [make_batch(VECTOR, s, seed=i + 1) for i, s in enumerate(sizes)]
     # the importance tells which part and row it is of, so that it can stand for the row's priority
     parts = [replace(p, importance=p.key.astype(np.float32)) for p in parts]
-    minibatches = split(parts)
+    minibatches = join_parts(parts)
     assert len(minibatches) == len(sizes[0])
     for u, minibatch in enumerate(minibatches):
         rows = [(p, r) for p in parts for r in range(sum(p.sizes[:u]), sum(p.sizes[: u + 1]))]
-        for name in (*FIELDS, "origin"):
-            assert len(minibatch[name]) == len(rows)
-            for got, (part, row) in zip(minibatch[name], rows, strict=True):
+        for name, array in named_arrays(minibatch).items():
+            assert len(array) == len(rows)
+            for got, (part, row) in zip(array, rows, strict=True):
                 np.testing.assert_array_equal(got, getattr(part, name)[row])
-    for part, values in zip(parts, cut(parts, [m["importance"] for m in minibatches]), strict=True):
+    for part, values in zip(parts, cut(parts, [m.importance for m in minibatches]), strict=True):
         np.testing.assert_array_equal(values, part.key)
 
 
@@ -47,7 +47,7 @@ def test_by_hand(make_batch: Make) -> None:
 
 def test_parts_must_have_as_many_minibatches(make_batch: Make) -> None:
     with pytest.raises(ValueError, match="different numbers of minibatches"):
-        split([make_batch(VECTOR, (2, 2)), make_batch(VECTOR, (4,))])
+        join_parts([make_batch(VECTOR, (2, 2)), make_batch(VECTOR, (4,))])
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
@@ -56,14 +56,14 @@ def test_parts_must_have_as_many_minibatches(make_batch: Make) -> None:
 )
 def test_tensors_are_the_arrays(make_batch: Make, device: str) -> None:
     batch = make_batch(EnvSpec("pixels", (4, 3), "uint8", 2, 3), (3, 1, 4))
-    for field in FIELDS:
-        getattr(batch, field).flags.writeable = False  # as a view of shared memory is
-    arrays = split([batch])
+    for array in named_arrays(batch).values():
+        array.flags.writeable = False  # as a view of shared memory is
+    arrays = join_parts([batch])
     got = list(ToDevice(torch.device(device))(arrays))
     assert len(got) == 3
     for minibatch, expected in zip(got, arrays, strict=True):
-        for name in FIELDS:
-            tensor = getattr(minibatch, name)
+        for name in (*expected.steps, "frames", "memory", "importance"):
+            tensor, array = getattr(minibatch, name), getattr(expected, name)
             assert tensor.device.type == device
-            np.testing.assert_array_equal(tensor.cpu().numpy(), expected[name])
-            assert tensor.cpu().numpy().dtype == expected[name].dtype
+            np.testing.assert_array_equal(tensor.cpu().numpy(), array)
+            assert tensor.cpu().numpy().dtype == array.dtype

@@ -313,12 +313,8 @@ def test_burn_in_is_a_state_from_outside_to_the_gradient(memory: str) -> None:
             assert after is not None
             state = after.clone()
         online.remember(state, minibatch.action[:, k], minibatch.reward[:, k])
-    cut = Minibatch(
-        *(
-            state if name == "memory" else value if name == "importance" else value[:, 2:]
-            for name, value in minibatch._asdict().items()
-        )
-    )
+    later = {name: value[:, 2:] for name, value in minibatch.steps.items()}
+    cut = Minibatch(minibatch.frames[:, 2:], later, state, minibatch.importance)
     cut_config = replace(config, sequence=replace(WINDOW, burn_in=0))
     rest = lost(cut_config, VECTOR, online, target, cut)
     torch.testing.assert_close(rest.loss, whole.loss)
@@ -339,7 +335,7 @@ def test_a_loss_reaches_back_through_time() -> None:
     with torch.no_grad():
         values, _ = online.unroll(batch.frames[:, :3], batch.memory, batch.age == 0, batch.action, batch.reward)
     taken = values.q.gather(1, batch.action.view(3, 1)).view(1, 3)
-    batch = batch._replace(reward=taken + torch.tensor([[0.0, 0.0, 2.0]]))
+    batch = replace(batch, steps=batch.steps | {"reward": taken + torch.tensor([[0.0, 0.0, 2.0]])})
     batch.frames.requires_grad_()
     got = lost(config, VECTOR, online, target, batch)
     assert got.loss.item() == pytest.approx((0 + 0 + 2**2 / 2) / 3, rel=1e-4)
@@ -375,11 +371,9 @@ def test_what_is_written_at_a_dummy_changes_nothing() -> None:
     batch = stream(VECTOR, ROWS, config.window, memory=online.state_size, seed=4)[0]
     dummy = batch.age == -1
     assert dummy.any()
-    changed = replace(
-        batch,
-        action=np.where(dummy, (batch.action + 1) % 4, batch.action),
-        reward=np.where(dummy, 5.0, batch.reward).astype(np.float32),
-    )
+    action = np.where(dummy, (batch.action + 1) % 4, batch.action)
+    reward = np.where(dummy, 5.0, batch.reward).astype(np.float32)
+    changed = replace(batch, steps=batch.steps | {"action": action, "reward": reward})
     one, two = (lost(config, VECTOR, online, target, tensors(b)) for b in (batch, changed))
     assert torch.equal(one.loss, two.loss)
     assert torch.equal(one.priority, two.priority)

@@ -92,7 +92,7 @@ def test_values_on_another_scale(make_batch: Make, bootstrap: str) -> None:
         network=oracle.small("scalar"), bootstrap=bootstrap, reward="none", rescale=1e-3, temperature=0.3
     )
     batch = make_batch(VECTOR, (ROWS,), seed=6)
-    check(config, replace(batch, reward=50 * batch.reward), Horizon(3, 0.9))
+    check(config, replace(batch, steps=batch.steps | {"reward": 50 * batch.reward}), Horizon(3, 0.9))
 
 
 def test_one_bonus_for_all_is_weighed_and_added_to_the_reward(make_batch: Make) -> None:

@@ -30,15 +30,19 @@ def _make_segments(
     rng, rows, total = np.random.default_rng(first), number, starts + steps
     frame_shape = (rows, stack - 1 + total, *shape)
     pixels = len(shape) == 2
+    kept = {
+        "action": rng.integers(0, 18, (rows, total)),
+        "reward": rng.standard_normal((rows, total), np.float32),
+        "terminated": rng.random((rows, total)) < 0.1,
+        "last": rng.random((rows, total)) < 0.2,
+        "age": rng.integers(0, 1000, (rows, total), np.int32),
+    }
+    if bonus:
+        kept["bonus"] = rng.random((rows, total), np.float32)
     return Segment(
         frames=rng.integers(0, 256, frame_shape, np.uint8) if pixels else rng.standard_normal(frame_shape, np.float32),
-        action=rng.integers(0, 18, (rows, total)),
-        reward=rng.standard_normal((rows, total), np.float32),
-        terminated=rng.random((rows, total)) < 0.1,
-        last=rng.random((rows, total)) < 0.2,
+        steps=kept,
         valid=(rng.random((rows, starts)) < 0.8) | all_valid,
-        age=rng.integers(0, 1000, (rows, total), np.int32),
-        bonus=rng.random((rows, total if bonus else 0), np.float32),
         memory=rng.standard_normal((rows, groups, 3), np.float32),
         priority=rng.exponential(size=(rows, starts)).astype(np.float32),
         origin=np.array([[7, 2, first + k, 100 * k, 5] for k in range(rows)], np.int64).reshape(rows, 5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +15,23 @@ from hypothesis import strategies as st
 from distdqn.replay.storage import EPOCHS, SegmentRing, pack_keys, ring_spans, unpack_keys
 from distdqn.types import Segment, take
 
-STEP_FIELDS = ("action", "reward", "terminated", "last", "age")
+
+def flat(window: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a window by name."""
+    return {name: array for name, array in window.items() if name != "steps"} | window["steps"]
 
 
-def naive_window(segment: dict[str, np.ndarray], offset: int, steps: int, stack: int) -> dict[str, np.ndarray]:
+def with_steps(segments: Segment, **changed: np.ndarray) -> Segment:
+    """`segments` with other per-step fields."""
+    return replace(segments, steps=segments.steps | changed)
+
+
+def naive_window(segment: dict[str, Any], offset: int, steps: int, stack: int) -> dict[str, np.ndarray]:
     """The window from `offset` on of one segment, sliced out of it."""
-    window = {name: segment[name][offset : offset + steps] for name in STEP_FIELDS}
+    window = {name: array[offset : offset + steps] for name, array in segment["steps"].items()}
     window["frames"] = segment["frames"][offset : offset + stack - 1 + steps + 1]
     stride = len(segment["valid"]) // len(segment["memory"])
     window["memory"] = segment["memory"][offset // stride]
-    window["bonus"] = segment["bonus"][offset : offset + steps]
     window["origin"] = np.array([*segment["origin"], offset])
     return window
 
@@ -70,9 +78,11 @@ def test_windows_equal_those_of_a_dictionary(
         insertions = ring.insertions(np.arange(len(ring)))
         assert sorted(insertions.tolist()) == sorted(naive)
         places, offsets = np.divmod(np.arange(len(ring) * starts), starts)
-        got = ring.windows(places, offsets)
+        got = flat(ring.windows(places, offsets))
         for row, (insertion, offset) in enumerate(zip(insertions[places], offsets, strict=True)):
-            for name, expected in naive_window(naive[int(insertion)], int(offset), steps, stack).items():
+            window = naive_window(naive[int(insertion)], int(offset), steps, stack)
+            assert window.keys() == got.keys()
+            for name, expected in window.items():
                 np.testing.assert_array_equal(got[name][row], expected, err_msg=name)
                 assert got[name].dtype == expected.dtype
 
@@ -103,9 +113,9 @@ def test_what_a_batch_gets_is_a_copy(make_segments: Callable[..., Segment]) -> N
     ring = SegmentRing(1, 4)
     ring.add(make_segments(1, 0))
     window = ring.windows(np.array([0]), np.array([1]))
-    before = {name: array.copy() for name, array in window.items()}
+    before = {name: array.copy() for name, array in flat(window).items()}
     ring.add(make_segments(1, 1))
-    for name, array in window.items():
+    for name, array in flat(window).items():
         np.testing.assert_array_equal(array, before[name])
 
 
@@ -114,10 +124,10 @@ def test_state_is_a_copy_and_restores(make_segments: Callable[..., Segment]) -> 
     ring.add(make_segments(2, 0))
     ring.add(make_segments(2, 2))
     state = ring.state()
-    expected = ring.windows(np.array([0, 1, 2]), np.array([0, 1, 3]))
+    expected = flat(ring.windows(np.array([0, 1, 2]), np.array([0, 1, 3])))
     ring.add(make_segments(3, 4))
     other.restore(state)
-    for name, array in other.windows(np.array([0, 1, 2]), np.array([0, 1, 3])).items():
+    for name, array in flat(other.windows(np.array([0, 1, 2]), np.array([0, 1, 3]))).items():
         np.testing.assert_array_equal(array, expected[name])
     assert other.insertions(np.arange(3)).tolist() == [3, 1, 2]
     with pytest.raises(ValueError, match="cannot be restored"):
@@ -138,14 +148,16 @@ def test_refuses_what_does_not_belong_together(make_segments: Callable[..., Segm
         _ = ring.window
     good = make_segments(1)
     wrong: list[tuple[str, Segment]] = [
-        ("reward is float64", replace(good, reward=good.reward.astype(np.float64))),
-        ("last has shape", replace(good, last=good.last[:, 1:])),
+        ("reward is float64", with_steps(good, reward=good.reward.astype(np.float64))),
+        ("last has shape", with_steps(good, last=good.last[:, 1:])),
         ("memory has 2", replace(good, memory=np.zeros((2, 1, 3), np.float32))),
         ("memory has shape", replace(good, memory=np.zeros((1, 3), np.float32))),
         ("memory has shape", replace(good, memory=np.zeros((1, 3, 3), np.float32))),  # 4 starts
         ("memory has shape", replace(good, memory=np.zeros((1, 0, 3), np.float32))),
         ("memory is float64", replace(good, memory=good.memory.astype(np.float64))),
-        ("bonus has shape", replace(good, bonus=np.zeros((1, 4), np.float32))),
+        ("age has shape", with_steps(good, age=np.zeros((1, 6, 2), np.int32))),
+        ("bonus has shape", with_steps(good, bonus=np.zeros((1, 4), np.float32))),
+        ("must be .*'reward'", replace(good, steps={n: a for n, a in good.steps.items() if n != "reward"})),
         ("segments of 5 starts", make_segments(1, starts=5)),
         ("3 segments at once", make_segments(3)),
     ]
@@ -156,6 +168,8 @@ def test_refuses_what_does_not_belong_together(make_segments: Callable[..., Segm
     assert ring.window == 2
     with pytest.raises(ValueError, match="frames has dtype and shape"):
         ring.add(make_segments(1, shape=(2,)))
+    with pytest.raises(ValueError, match=r"segments of .*'bonus'"):
+        ring.add(make_segments(1, bonus=True))
     assert ring.count == 1
     for place, offset in ((1, 0), (-1, 0), (0, 4), (0, -1)):
         with pytest.raises(IndexError):
