@@ -124,8 +124,8 @@ def test_initial_priorities_are_naive_td_errors(
 def test_actors_share_one_ladder_and_keep_their_places(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     rungs = exploration.ladder(6, 0.4, 7.0)
     actors = [catch_actor(seed=10 + i, index=i) for i in range(3)]
-    np.testing.assert_allclose(np.concatenate([a.ladder for a in actors]), rungs)
-    np.testing.assert_allclose(catch_actor(seed=99, index=1).ladder, rungs[2:4])
+    np.testing.assert_allclose(np.concatenate([a.exploration.epsilons(0) for a in actors]), rungs)
+    np.testing.assert_allclose(catch_actor(seed=99, index=1).exploration.epsilons(0), rungs[2:4])
     env = tell(PLOTS, 30)
     actor = story_actor(env, monkeypatch, steps=30, index=1, count=2)
     _, stats = actor.rollout(weights(env.spec))
