@@ -124,8 +124,7 @@ class RayEngine:
             options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
             if needs.spread:
                 options["scheduling_strategy"] = "SPREAD"
-            made: Any = _Host  # the decorator hides what Ray adds
-            host = self._hosts[home] = made.options(**options).remote(needs.yields, name, build, *args)
+            host = self._hosts[home] = _Host.options(**options).remote(needs.yields, name, build, *args)  # type: ignore[attr-defined]
         self._components[name] = (handle, host)
         return handle
 
