@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from distdqn.act.segmenter import Segmenter
-from distdqn.config import ConfigError, RunConfig
+from distdqn.config import AuxiliaryConfig, ConfigError, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
@@ -56,7 +56,7 @@ def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
     print(f"{images} images of {spec.name} by a random agent")
     network = QNetwork(config.agent.network, spec).to(pick_device(config.learner.device))
     network.centre(torch.from_numpy(seen[:, -1]).to(next(network.parameters()).device))
-    autoencoder = Autoencoder(network, spec).to(next(network.parameters()).device)
+    autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec).to(next(network.parameters()).device)
     fit(network, autoencoder, seen[SHOWN:], updates, config)
     save_torso(network, out.absolute())
     picture = out.absolute().with_suffix(".png")
