@@ -10,6 +10,7 @@ import numpy as np
 
 from distdqn import checkpoint
 from distdqn.act.segmenter import agent_fields
+from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, Import, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.config.section import build
