@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distdqn.nets.decoder import Decoder
-from distdqn.nets.qnetwork import QNetwork
+from distdqn.nets.qnetwork import QNetwork, as_floats
 from distdqn.types import EnvSpec
 
 
@@ -18,7 +18,7 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(network.torso.map_shape, spec.observation_shape)
 
     def logits(self, network: QNetwork, observation: Tensor) -> Tensor:
-        """Logits of pixels in [0, 1], float32 `[B, S, H, W]`, for `observation` uint8 `[B, S, H, W]`."""
+        """Logits of pixels in [0, 1], float32 `[B, S * C, H, W]`, for an `observation` of that shape."""
         maps: Tensor = self.decoder(network.torso(network.scaled(observation)))
         return maps
 
@@ -28,4 +28,4 @@ class Autoencoder(nn.Module):
 
     def error(self, features: Tensor, observation: Tensor) -> Tensor:
         """As `forward`, from the torso's `features` `[B, F]` of `observation`."""
-        return F.binary_cross_entropy_with_logits(self.decoder(features), observation.float() / 255)
+        return F.binary_cross_entropy_with_logits(self.decoder(features), as_floats(observation))

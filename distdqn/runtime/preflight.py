@@ -84,6 +84,15 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         raise ConfigError(f"agent.network.pretrained={pretrained}: no such file; `distdqn pretrain` writes one")
     if config.learner.augment != "none" and not spec.pixels:
         raise ConfigError(f"learner.augment={config.learner.augment}: needs images, but {spec.name} gives vectors")
+    if config.learner.augment in ("intensity", "both") and spec.frame_dtype == "bool":
+        raise ConfigError(
+            f"learner.augment={config.learner.augment}: bool images as {spec.name} gives have no intensity; use shift"
+        )
+    if config.agent.network.contrast and len(spec.frame_shape) == 3:
+        raise ConfigError(
+            f"agent.network.contrast={config.agent.network.contrast}: is for grey images, but {spec.name} gives "
+            f"{spec.channels} channels; use 0"
+        )
     if config.agent.network.torso == "tabular" and spec.pixels:
         raise ConfigError(
             f"agent.network.torso=tabular: needs one-hot vectors, but {spec.name} gives images; "
