@@ -20,7 +20,7 @@ from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
 from distdqn.learn.learner import pick_device
 from distdqn.learn.pretrained import save_torso
-from distdqn.nets.qnetwork import QNetwork, stack_frames
+from distdqn.nets.qnetwork import QNetwork, as_floats, stack_frames
 from distdqn.types import EnvSpec
 
 SLOTS = 8
@@ -60,7 +60,7 @@ def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
     fit(network, autoencoder, seen[SHOWN:], updates, config)
     save_torso(network, out.absolute())
     picture = out.absolute().with_suffix(".png")
-    error = draw(network, autoencoder, seen[:SHOWN], picture)
+    error = draw(network, autoencoder, seen[:SHOWN], spec.channels, picture)
     print(
         f"{out.absolute()}: train with agent.network.torso.pretrained={out}\n"
         f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]"
@@ -69,7 +69,7 @@ def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
 
 
 def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
-    """`count` observations of a uniformly random agent, in a random order, uint8 `[count, S, H, W]`."""
+    """`count` observations of a uniformly random agent, in a random order, `[count, S * C, H, W]`."""
     env = make_env(config.env, SLOTS, 1, config.seed)
     rng = np.random.default_rng(config.seed)
     steps = math.ceil(count / SLOTS)
@@ -115,14 +115,16 @@ def fit(
 
 
 @torch.no_grad()
-def draw(network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, path: Path) -> float:
-    """Writes the newest planes of `images` and, below, their reconstructions; gives the mean absolute error."""
+def draw(network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, channels: int, path: Path) -> float:
+    """Writes the newest frames of `images`, their channels' mean, and, below, their reconstructions; gives the mean
+    absolute error."""
     network.eval()
     seen = torch.from_numpy(images).to(next(network.parameters()).device)
     drawn = autoencoder.logits(network, seen).sigmoid()
     network.train()
-    error = float((drawn - seen.float() / 255).abs().mean())
-    rows = np.stack([images[:, -1], (drawn[:, -1].cpu().numpy() * 255).round().astype(np.uint8)])
+    error = float((drawn - as_floats(seen)).abs().mean())
+    newest = torch.stack([as_floats(seen), drawn])[:, :, -channels:].mean(2)
+    rows = (newest.cpu().numpy() * 255).round().astype(np.uint8)
     zoom = max(1, 128 // rows.shape[2])
     tiles = np.pad(rows.repeat(zoom, 2).repeat(zoom, 3), ((0, 0), (0, 0), (2, 2), (2, 2)), constant_values=128)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.envs.registry import make_env
-from distdqn.types import RolloutStats, Segment, StepField, Weights
+from distdqn.types import RolloutStats, Segment, Weights
 
 
 class Actor:
@@ -25,18 +25,10 @@ class Actor:
             ladder, also after a restart.
         seed: differs from one actor to another and from one life of an actor to the next.
         run_id: goes into each segment's provenance.
-        fields: what is kept of every step beside what `agent` keeps; `noted` gives its values.
     """
 
     def __init__(
-        self,
-        env: EnvConfig,
-        agent: AgentConfig,
-        actors: ActorsConfig,
-        index: int,
-        seed: int,
-        run_id: int = 0,
-        fields: tuple[StepField, ...] = (),
+        self, env: EnvConfig, agent: AgentConfig, actors: ActorsConfig, index: int, seed: int, run_id: int = 0
     ) -> None:
         self.agent, self.index, self.run_id = agent, index, run_id
         self.slots, self.threads = actors.envs_per_actor, actors.threads
@@ -47,11 +39,9 @@ class Actor:
         self.exploration = make_exploration(agent.exploration, places, actors.count * self.slots, self.rng)
         self.context = places % agent.contexts
         self.policy = Policy(agent, self.spec, self.slots, self.context, noise=seed)
-        kept, initial = (*agent_fields(agent), *fields), self.policy.initial.numpy()
+        kept, initial = agent_fields(agent), self.policy.initial.numpy()
         self.segmenter = Segmenter(self.spec, self.env.reset(), actors.rollout_steps, agent.window, initial, kept)
         self.history = self.segmenter.history
-        self.noted: dict[str, np.ndarray] = {}
-        """Of the step that is acted on, `[N, ...]` for each of `fields`."""
         self.initial = InitialPriorities(agent, actors.rollout_steps, self.context, self.policy.network.head)
         self.novelty = IntrinsicReward(agent.bonus, self.spec, self.slots, seed) if agent.bonus.kind == "ngu" else None
         self.game_return = np.zeros(self.slots)
@@ -76,7 +66,7 @@ class Actor:
         while not self.segmenter.full:
             q = self.policy.q_values(self.history.stacks, self.history.age)
             action = self.exploration.actions(q, env_steps)
-            self.segmenter.before(q, action, self.policy.before.numpy(), **self.noted)
+            self.segmenter.before(q, action, self.policy.before.numpy(), **self.exploration.noted)
             steps += self.slots - int(self.history.dummy.sum())
             self._step(action, finished)
         rollout = self.segmenter.rollout()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from distdqn.algo import exploration
-from distdqn.config import ExplorationConfig
+from distdqn.config import ExplorationConfig, Import
 from distdqn.config.section import build
+from distdqn.types import StepField
 
 
 class Exploration:
     """Chooses the actions of N slots. One of one's own overrides `actions`, and `epsilons` where it has any.
+
+    Attributes:
+        fields: what it wants kept of every step beside the usual, such as a behaviour probability; it arrives in the
+            learner's minibatches. `actions` puts the values into `noted`, `[N, ...]` for each.
 
     Args:
         config: `agent.exploration`.
@@ -19,8 +24,11 @@ class Exploration:
         rng: the only source of chance.
     """
 
+    fields: tuple[StepField, ...] = ()
+
     def __init__(self, config: ExplorationConfig, places: np.ndarray, count: int, rng: np.random.Generator) -> None:
         self.config, self.places, self.count, self.rng = config, places, count, rng
+        self.noted: dict[str, np.ndarray] = {}
 
     def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
         """Actions int64 `[N]` of `q` `[N, A]` after `env_steps` agent steps of the whole system."""
@@ -81,12 +89,24 @@ class Greedy(Exploration):
         return q.argmax(1)
 
 
-EXPLORATIONS = {"ladder": Ladder, "annealed": Annealed, "boltzmann": Boltzmann, "greedy": Greedy}
+EXPLORATIONS: dict[str, type[Exploration]] = {
+    "ladder": Ladder,
+    "annealed": Annealed,
+    "boltzmann": Boltzmann,
+    "greedy": Greedy,
+}
+
+
+def scheme(config: ExplorationConfig) -> type[Exploration]:
+    """The class that `config` names."""
+    kind = config.kind
+    found: type[Exploration] = kind.load(f"{config.key}.kind") if isinstance(kind, Import) else EXPLORATIONS[kind]
+    return found
 
 
 def make_exploration(
     config: ExplorationConfig, places: np.ndarray, count: int, rng: np.random.Generator
 ) -> Exploration:
     """The scheme that `config` names; arguments as in `Exploration`."""
-    scheme: Exploration = build(config, EXPLORATIONS, places, count, rng)
-    return scheme
+    made: Exploration = build(config, EXPLORATIONS, places, count, rng)
+    return made

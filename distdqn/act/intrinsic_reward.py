@@ -95,7 +95,7 @@ class IntrinsicReward:
         """r_episodic min(max(alpha, 1), L) (Badia et al. 2020, equation 1), float32 `[N]`, unweighted.
 
         Args:
-            observation: what the environment has just given, `[N, S, H, W]` uint8 or `[N, D]` float32.
+            observation: what the environment has just given, `[N, S * C, H, W]` uint8 or bool, or `[N, D]` float32.
             start: bool `[N]`, an episode begins with this observation: its slot's memory is emptied before.
         """
         bonus = self._episodic(self.network.embed(observation).numpy(), start)

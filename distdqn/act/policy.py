@@ -49,7 +49,7 @@ class Policy:
         """Q float32 `[N, A]`.
 
         Args:
-            stacks: `[S, N, H, W]` uint8 as `Segmenter.observe` gives them, or `[N, D]` float32.
+            stacks: as `History.stacks` gives them, `[S, N, *frame_shape]` or `[N, D]` float32.
             age: int32 `[N]`, steps since each slot's episode began; 0 also restarts its recurrent state.
         """
         observation = self.observation(stacks, age)
@@ -64,7 +64,7 @@ class Policy:
         return q
 
     def observation(self, stacks: np.ndarray, age: np.ndarray) -> torch.Tensor:
-        """What the network sees, `[N, S, H, W]` or `[N, D]`; arguments as in `q_values`."""
+        """What the network sees, `[N, S * C, H, W]` or `[N, D]`; arguments as in `q_values`."""
         if not self.spec.pixels:
             return torch.from_numpy(stacks)
         observation = torch.from_numpy(np.ascontiguousarray(stacks.swapaxes(0, 1)))

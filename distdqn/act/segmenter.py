@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from distdqn.act.exploration import scheme
 from distdqn.act.history import History
 from distdqn.config import AgentConfig
 from distdqn.types import BONUS, STEP_FIELDS, Batch, EnvSpec, EnvStep, Segment, StepField, StepRecord
@@ -34,7 +35,8 @@ _TAKEN = {"dummy", *(f.name for record in (Segment, Batch, Rollout) for f in fie
 
 def agent_fields(agent: AgentConfig) -> tuple[StepField, ...]:
     """What `agent` keeps of every step beside `STEP_FIELDS`."""
-    return (BONUS,) if agent.bonus.kind != "none" else ()
+    bonus = (BONUS,) if agent.bonus.kind != "none" else ()
+    return bonus + scheme(agent.exploration).fields
 
 
 class Segmenter:

@@ -43,7 +43,9 @@ class EnvConfig(Section):
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Passed to `gymnasium.make`, or to a class of one's own."""
     frame_size: int | None = number(84, 10, 512)
-    """Side of the square grey image that pixels are resized to; null keeps the environment's own size."""
+    """Side of the square that images are resized to; null keeps the environment's own size."""
+    grayscale: bool = False
+    """Gymnasium: colour images become grey; else they keep their channels. Atari's always are."""
     stack: int = number(4, 1, 32)
     frame_skip: int = number(4, 1, 32)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)

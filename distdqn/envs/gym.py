@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distdqn.config import ConfigError, EnvConfig
-from distdqn.envs.wrappers import check_actions, enlarge, resize, slot_seeds, to_grey
+from distdqn.envs.wrappers import check_actions, enlarge, picture, resize, slot_seeds, to_grey
 from distdqn.types import EnvSpec, EnvStep
 
 Encode = Callable[[Any], Any]
@@ -51,8 +51,7 @@ def _observation(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[tuple[
     if not isinstance(space, Box):
         raise ConfigError(f"env.id={config.id}: needs Box or Discrete observations, it has {_line(space)}")
     if _is_image(space):
-        height, width = (config.frame_size, config.frame_size) if config.frame_size else space.shape[:2]
-        return (height, width), "uint8", lambda x: resize(to_grey(np.asarray(x)), height, width)
+        return _image(config, space)
     size = int(np.prod(space.shape))
     if len(space.shape) == 1:
         return (size,), "float32", lambda x: x
@@ -60,15 +59,33 @@ def _observation(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[tuple[
 
 
 def _is_image(space: Box) -> bool:
-    """uint8 of shape (H, W), or (H, W, C) with one, three or four channels."""
+    """uint8 or bool of shape (H, W), or (H, W, C) with no more channels than rows or columns."""
     shape = space.shape
-    return space.dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
+    return space.dtype in (np.uint8, np.bool_) and (len(shape) == 2 or (len(shape) == 3 and shape[2] <= min(shape)))
+
+
+def _image(config: EnvConfig, space: Box) -> tuple[tuple[int, ...], str, Encode]:
+    """As `_observation`: the channels stay, but for a single one and those of colours with `env.grayscale`."""
+    height, width, *channels = space.shape
+    grey = channels in ([], [1]) or config.grayscale
+    if config.grayscale and (space.dtype == np.bool_ or channels not in ([], [1], [3], [4])):
+        config.refuse("grayscale", f"false, {config.id} shows no colours: its images are {_line(space)}")
+    if config.frame_size and (height, width) != (config.frame_size, config.frame_size):
+        if space.dtype == np.bool_:
+            config.refuse("frame_size", f"null, the images of {config.id} are bool and cannot be resized")
+        height = width = config.frame_size
+
+    def encode(x: Any) -> np.ndarray:
+        image = np.asarray(x)
+        return resize(to_grey(image) if grey else image, height, width)
+
+    return (height, width) if grey else (height, width, *channels), np.dtype(space.dtype).name, encode
 
 
 def _spec(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     _, num_actions = _actions(config, env.action_space)
     shape, dtype, _ = _observation(config, env.observation_space)
-    return EnvSpec(f"gym/{config.id}", shape, dtype, config.stack if len(shape) == 2 else 1, num_actions)
+    return EnvSpec(f"gym/{config.id}", shape, dtype, config.stack if len(shape) > 1 else 1, num_actions)
 
 
 def gym_spec(config: EnvConfig) -> EnvSpec:
@@ -84,8 +101,9 @@ class GymEnv:
     """N Gymnasium environments stepped in a loop (faster than `SyncVectorEnv`, which copies and checks more).
 
     Observations become frames: a Box vector float32 as it is, a Box of higher rank flattened, a Discrete
-    one-hot, a uint8 image grey and resized to a square of `frame_size` (null keeps its size). Only images are
-    stacked. Action 0 is the first of the action space. A time limit is `last` without `terminated`.
+    one-hot, a uint8 image resized to a square of `frame_size` (null keeps its size) and grey with `grayscale`, a bool
+    image as it is. Only images are stacked. Action 0 is the first of the action space. A time limit is `last` without
+    `terminated`.
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, **kwargs: Any) -> None:
@@ -157,7 +175,7 @@ class RenderedGymEnv(GymEnv):
         """uint8 `[H, W, 3]`."""
         if self._draws_itself:
             return np.asarray(self._envs[0].render(), np.uint8)
-        return enlarge(self._frame if self.spec.pixels else bars(self._frame))
+        return enlarge(picture(self._frame) if self.spec.pixels else bars(self._frame))
 
 
 def _draws_itself(config: EnvConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from typing import Protocol
 
 import numpy as np
@@ -87,15 +88,29 @@ def _area_means(image: np.ndarray, rows: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 `[H, W]` to `[height, width]`: each new pixel is the mean of the area that it covers.
+    """uint8 `[H, W]` or `[H, W, C]` to `height` and `width`: each new pixel is the mean of the area that it covers.
 
     As ALE's (OpenCV's INTER_AREA) up to rounding. Pillow's box filter is not: it weighs whole pixels.
     Sums and no matrix products, which would start threads for so little.
     """
-    if image.shape == (height, width):
+    if image.shape[:2] == (height, width):
         return image
+    if image.ndim == 3:
+        return np.stack([resize(channel, height, width) for channel in np.moveaxis(image, 2, 0)], axis=2)
     mean = _area_means(_area_means(image.astype(np.float64), height).T, width).T
     return np.ascontiguousarray((mean + 0.5).astype(np.uint8))
+
+
+def picture(frame: np.ndarray) -> np.ndarray:
+    """An image frame as one to look at, uint8 `[H, W]` or `[H, W, 3]`: flags are black or white, and of channels that
+    are no colours each gets a hue, of which the brightest shows."""
+    if frame.dtype == np.uint8 and frame.shape[2:] in ((3,), (4,)):
+        return frame[:, :, :3]
+    frame = frame if frame.dtype == np.uint8 else frame.astype(np.uint8) * np.uint8(255)
+    if frame.ndim == 2:
+        return frame
+    hues = np.array([hsv_to_rgb(i / frame.shape[2], 0.7, 1) for i in range(frame.shape[2])])
+    return np.asarray(hues[frame.argmax(2)] * frame.max(2, keepdims=True)).astype(np.uint8)
 
 
 def enlarge(image: np.ndarray, side: int = 200) -> np.ndarray:

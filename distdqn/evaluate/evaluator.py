@@ -9,7 +9,6 @@ import torch
 
 from distdqn.act.exploration import Fixed
 from distdqn.act.history import History
-from distdqn.act.history import History
 from distdqn.act.policy import Policy
 from distdqn.config import AgentConfig, EnvConfig, EvaluationConfig
 from distdqn.envs.registry import make_env, make_rendered_env

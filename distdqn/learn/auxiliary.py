@@ -12,7 +12,7 @@ from distdqn.config import AuxiliaryConfig
 from distdqn.learn.minibatch import Minibatch
 from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.decoder import Decoder
-from distdqn.nets.qnetwork import QNetwork, stack_frames
+from distdqn.nets.qnetwork import QNetwork, as_floats, stack_frames
 from distdqn.types import EnvSpec, State
 
 
@@ -78,13 +78,13 @@ class Autoencoder(Auxiliary):
         self.decoder = Decoder(network.torso.map_shape, spec.observation_shape)
 
     def logits(self, network: QNetwork, observation: Tensor) -> Tensor:
-        """Logits of pixels in [0, 1], float32 `[B, S, H, W]`, for `observation` uint8 `[B, S, H, W]`."""
+        """Logits of pixels in [0, 1], float32 `[B, S * C, H, W]`, for an `observation` of that shape."""
         maps: Tensor = self.decoder(network.torso(network.scaled(observation)))
         return maps
 
     def error(self, features: Tensor, observation: Tensor) -> Tensor:
         """Mean binary cross-entropy of the pixels of `observation` drawn from the torso's `features` `[B, F]`."""
-        return F.binary_cross_entropy_with_logits(self.decoder(features), observation.float() / 255)
+        return F.binary_cross_entropy_with_logits(self.decoder(features), as_floats(observation))
 
     def loss(self, network: QNetwork, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Its gradient reaches the torso, too."""

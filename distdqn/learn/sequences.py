@@ -20,7 +20,7 @@ from distdqn.nets.qnetwork import QNetwork, stack_frames
 class WindowSteps(NamedTuple):
     """The L + 1 observations of each window, the one after the last step included.
 
-    `observation` uint8 `[B, L+1, S, H, W]` or float32 `[B, L+1, D]`; `start` bool `[B, L+1]`, an episode begins
+    `observation` `[B, L+1, S * C, H, W]` or float32 `[B, L+1, D]`; `start` bool `[B, L+1]`, an episode begins
     there; `dummy` bool `[B, L]`, steps that are no transitions; `action` int64, `reward` float32 `[B, L+1]`, what
     followed (zeros at the end)."""
 

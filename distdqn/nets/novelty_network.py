@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distdqn.config import BonusConfig, TorsoConfig
 from distdqn.nets.arrays import load_module_arrays, module_arrays
 from distdqn.nets.initialize import initialize
+from distdqn.nets.qnetwork import as_floats
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
@@ -58,13 +59,12 @@ def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
 class NoveltyNetwork(nn.Module):
     """The embedding with its inverse dynamics, and a random network with its predictor.
 
-    Observations are `[B, S, H, W]` uint8 or `[B, D]` float32 throughout; they are normalized here, by what
+    Observations are `[B, S * C, H, W]` uint8 or bool, or `[B, D]` float32 throughout; they are normalized here, by what
     `measure` has seen. E is `config.embedding`. The random network never changes; `arrays` carries it too.
     """
 
     def __init__(self, config: BonusConfig, spec: EnvSpec) -> None:
         super().__init__()
-        self.pixels = spec.pixels
         self.normalize = Normalizer(spec.observation_shape)
         torso, features = _features(spec)
         self.embedding = nn.Sequential(torso, nn.Linear(features, config.embedding))
@@ -82,7 +82,7 @@ class NoveltyNetwork(nn.Module):
 
     def measure(self, observation: Tensor) -> None:
         """Takes observations into the mean and variance that inputs are normalized with."""
-        self.normalize.measure(self._scaled(observation))
+        self.normalize.measure(as_floats(observation))
 
     def embed(self, observation: Tensor) -> Tensor:
         """f(x), the controllable state, float32 `[B, E]`."""
@@ -101,11 +101,8 @@ class NoveltyNetwork(nn.Module):
         error: Tensor = (self.predictor(inputs) - self.random(inputs)).square().mean(-1)
         return error
 
-    def _scaled(self, observation: Tensor) -> Tensor:
-        return observation.float() / 255 if self.pixels else observation
-
     def _inputs(self, observation: Tensor) -> Tensor:
-        inputs: Tensor = self.normalize(self._scaled(observation))
+        inputs: Tensor = self.normalize(as_floats(observation))
         return inputs
 
     def arrays(self) -> dict[str, np.ndarray]:

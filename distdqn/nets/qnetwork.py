@@ -37,8 +37,7 @@ class QNetwork(nn.Module):
         super().__init__()
         self.bf16 = False
         """Runs all but the last layers in bfloat16; those stay in float32, where small differences decide."""
-        self.scale = spec.frame_dtype == "uint8"
-        self.contrast = config.contrast if self.scale else 0.0
+        self.contrast = config.contrast if spec.frame_dtype == "uint8" and len(spec.frame_shape) == 2 else 0.0
         if self.contrast:
             self.register_buffer("mean_frame", torch.zeros(spec.frame_shape))
         self.actions, self.contexts = spec.num_actions, contexts
@@ -73,7 +72,7 @@ class QNetwork(nn.Module):
         """One step.
 
         Args:
-            observation: `[B, S, H, W]` uint8 (scaled to [0, 1] here) or `[B, D]` float32.
+            observation: `[B, S * C, H, W]` uint8 (scaled to [0, 1] here) or bool, or `[B, D]` float32.
             state: float32 `[B, M]`; None where M = 0.
             tau: float32 `[B, Z]`, quantile fractions for an implicit quantile head; None: fixed ones.
         """
@@ -81,8 +80,7 @@ class QNetwork(nn.Module):
 
     def scaled(self, observation: Tensor) -> Tensor:
         """What the torso sees: float32, pixels in [0, 1] or, with `contrast`, around the mean frame."""
-        if self.scale:
-            observation = observation.float() / 255
+        observation = as_floats(observation)
         if self.contrast:
             observation = (observation - self.mean_frame) * self.contrast
         return observation
@@ -113,7 +111,7 @@ class QNetwork(nn.Module):
         """T steps of B slots, in one piece.
 
         Args:
-            observation: `[B, T, S, H, W]` uint8 or `[B, T, D]` float32.
+            observation: `[B, T, S * C, H, W]` uint8 or bool, or `[B, T, D]` float32.
             state: float32 `[B, M]`, before the first step.
             start: bool `[B, T]`, an episode begins at this step, so that the state is as at a start before it.
             action, reward: int64, float32 `[B, T]`, what followed each step; those of the step before are inputs.
@@ -176,15 +174,21 @@ class QNetwork(nn.Module):
         load_module_arrays(self, arrays)
 
 
+def as_floats(observation: Tensor) -> Tensor:
+    """float32: bytes as numbers in [0, 1], flags as 0 and 1, floats as they are."""
+    return observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
+
+
 def stack_frames(frames: Tensor, age: Tensor, stack: int) -> Tensor:
-    """Observations from consecutive frames, planes from before the episode set to zero.
+    """Observations from consecutive frames, `[B, S * C, H, W]`, planes from before the episode set to zero.
 
     Args:
-        frames: `[B, S, H, W]`, oldest first.
+        frames: `[B, S, H, W]` or `[B, S, H, W, C]`, oldest first.
         age: int `[B]`, steps since the episode began, at the newest frame.
-        stack: S; 1 leaves the frames alone.
+        stack: S; 1 masks nothing.
     """
-    if stack == 1:
-        return frames
-    back = torch.arange(stack - 1, -1, -1, device=frames.device)
-    return frames * (back <= age.unsqueeze(1)).to(frames.dtype)[:, :, None, None]
+    if stack > 1:
+        back = torch.arange(stack - 1, -1, -1, device=frames.device)
+        seen = (back <= age.unsqueeze(1)).to(frames.dtype)
+        frames = frames * seen.view(*seen.shape, *[1] * (frames.dim() - 2))
+    return frames if frames.dim() == 4 else frames.movedim(-1, 2).flatten(1, 2)

@@ -40,7 +40,7 @@ IMPALA = (16, 32, 32)
 
 
 class Torso(nn.Module):
-    """Maps float32 `[B, S, H, W]` or `[B, D]` to `[B, features]`."""
+    """Maps float32 `[B, P, H, W]`, P = S * C planes, or `[B, D]` to `[B, features]`."""
 
     features: int
     map_shape: tuple[int, int, int]
@@ -59,10 +59,10 @@ class Flat(Torso):
 
 
 class Convolutions(Torso):
-    """The modules of `body`, flattened: `[B, S, H, W]` float32 to `[B, features]`.
+    """The modules of `body`, flattened: `[B, P, H, W]` float32 to `[B, features]`.
 
     Args:
-        shape: S, H, W.
+        shape: P, H, W.
         least: side of the smallest image that the body takes. Smaller frames are padded with zeros, evenly on both
             sides, so that every frame size works.
         pool: side that the last maps are max-pooled to, whatever it was; None leaves them.

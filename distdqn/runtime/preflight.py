@@ -10,7 +10,6 @@ import numpy as np
 
 from distdqn import checkpoint
 from distdqn.act.segmenter import agent_fields
-from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, Import, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.config.section import build
@@ -125,6 +124,16 @@ def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
                 f"{key}={value}: needs images, but {spec.name} gives vectors of {spec.frame_shape[0]} numbers; "
                 "agent=mlp learns from those"
             )
+    if config.learner.augment.kind in ("intensity", "both") and spec.frame_dtype == "bool":
+        raise ConfigError(
+            f"learner.augment.kind={config.learner.augment.kind}: bool images as {spec.name} gives have no intensity; "
+            "use shift"
+        )
+    if agent.network.contrast and len(spec.frame_shape) == 3:
+        raise ConfigError(
+            f"agent.network.contrast={agent.network.contrast}: is for grey images, but {spec.name} gives "
+            f"{spec.channels} channels; use 0"
+        )
     if torso.kind == "tabular" and spec.pixels:
         raise ConfigError(
             f"agent.network.torso.kind=tabular: needs one-hot vectors, but {spec.name} gives images; "

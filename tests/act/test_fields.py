@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from distdqn.act.actor import Actor
-from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, NetworkConfig, ReplayConfig
+from distdqn.act.exploration import Greedy
+from distdqn.config import ActorsConfig, EnvConfig, ExplorationConfig, Import, ReplayConfig
 from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Segment, StepField, Weights, named_arrays
+from tests.configs import agent_config, network_config
 
 
-class Scheme:
+class Scheme(Greedy):
     """An exploration scheme of one's own, which keeps the probability of what it did and where it looked."""
 
     fields = (StepField("behaviour", "float32", "mu(a | x)"), StepField("gaze", "int16", "where", shape=(2, 3)))
+    calls = 0
 
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def note(self, slots: int) -> dict[str, np.ndarray]:
-        """Of a step, what tells which step of which slot it is."""
+    def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
+        """Notes, of a step, what tells which step of which slot it is."""
         self.calls += 1
-        number = 100 * np.arange(slots) + self.calls
-        return {"behaviour": number / 1000, "gaze": number[:, None, None] + np.arange(6).reshape(2, 3)}
+        number = 100 * np.arange(len(q)) + self.calls
+        self.noted = {"behaviour": number / 1000, "gaze": number[:, None, None] + np.arange(6).reshape(2, 3)}
+        return super().actions(q, env_steps)
 
 
 @pytest.fixture
 def segments() -> list[Segment]:
     """Five rollouts of two slots that play Catch with a `Scheme`."""
-    agent = AgentConfig(network=NetworkConfig(torso="mlp", hidden=(4,)), n_step=2)
+    exploration = ExplorationConfig(kind=Import("tests.act.test_fields:Scheme"))
+    agent = agent_config(network=network_config(torso="mlp", hidden=(4,)), n_step=2, exploration=exploration)
     actors = ActorsConfig(count=1, envs_per_actor=2, rollout_steps=8)
-    scheme = Scheme()
-    actor = Actor(EnvConfig(kind="catch"), agent, actors, 0, 0, fields=Scheme.fields)
-    plain = actor.act
-
-    def act(*arguments: Any) -> np.ndarray:
-        actor.noted = scheme.note(actor.slots)
-        return plain(*arguments)
-
-    actor.act = act  # type: ignore[method-assign]
+    actor = Actor(EnvConfig(kind="catch"), agent, actors, 0, 0)
     weights = Weights(0, actor.policy.network.arrays())
     return [actor.rollout(weights)[0] for _ in range(5)]
 

@@ -1,11 +1,13 @@
 """Observation and action spaces of all supported kinds, and autoreset, against environments that count."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from distdqn.config import EnvConfig
+from distdqn.config import ConfigError, EnvConfig
 from distdqn.envs.gym import GymEnv, RenderedGymEnv, bars
 
 
@@ -42,9 +44,9 @@ class Counter(gymnasium.Env):
 gymnasium.register("distdqn-test/Counter-v0", entry_point=Counter)
 
 
-def counter(num_slots=1, frame_size=None, **kwargs) -> GymEnv:
+def counter(num_slots=1, frame_size=None, grayscale=False, **kwargs) -> GymEnv:
     config = EnvConfig(kind="gym", id="distdqn-test/Counter-v0", frame_size=frame_size, kwargs=kwargs)
-    return GymEnv(config, num_slots, threads=1, seed=0)
+    return GymEnv(replace(config, grayscale=grayscale), num_slots, threads=1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +58,20 @@ def counter(num_slots=1, frame_size=None, **kwargs) -> GymEnv:
         (Box(0, 255, (4,), np.uint8), (4,), np.float32),
         (Box(0, 255, (6, 8), np.uint8), (6, 8), np.uint8),
         (Box(0, 255, (6, 8, 1), np.uint8), (6, 8), np.uint8),
-        (Box(0, 255, (6, 8, 3), np.uint8), (6, 8), np.uint8),
+        (Box(0, 255, (6, 8, 3), np.uint8), (6, 8, 3), np.uint8),
+        (Box(0, 255, (8, 8, 7), np.uint8), (8, 8, 7), np.uint8),
+        (Box(0, 1, (6, 8), np.bool_), (6, 8), np.bool_),
+        (Box(0, 1, (6, 8, 1), np.bool_), (6, 8), np.bool_),
+        (Box(0, 1, (10, 10, 10), np.bool_), (10, 10, 10), np.bool_),
+        (Box(0, 1, (4,), np.bool_), (4,), np.float32),
+        (Box(0, 255, (4, 84, 84), np.uint8), (4 * 84 * 84,), np.float32),  # channels first: no image of 4 x 84
     ],
 )
 def test_boxes_become_frames(space, shape, dtype):
     env = counter(2, observation_space=space)
     env.reset()
     frame = env.step(np.zeros(2, np.int64)).frame
-    assert env.spec.frame_shape == shape and env.spec.stack == (4 if len(shape) == 2 else 1)
+    assert env.spec.frame_shape == shape and env.spec.stack == (4 if len(shape) > 1 else 1)
     assert frame.dtype == dtype and frame.shape == (2, *shape)
     assert (frame == 1).all()
 
@@ -75,13 +83,36 @@ def test_discrete_observations_become_one_hot_from_their_start():
 
 
 def test_images_are_resized_by_area_and_grey():
-    env = counter(observation_space=Box(0, 255, (20, 40, 3), np.uint8), frame_size=10)
+    env = counter(observation_space=Box(0, 255, (20, 40, 3), np.uint8), frame_size=10, grayscale=True)
     assert env.spec.observation_shape == (4, 10, 10)
     image = np.zeros((20, 40, 3), np.uint8)
     image[0, :2] = (255, 0, 0)
     frame = env._encode(image)
     # The first pixel covers 2 x 4 pixels, of which 2 are red: luma round(0.299 * 255) = 76.
     assert frame[0, 0] == 76 * 2 / 8 and frame.sum() == frame[0, 0]
+
+
+def test_colours_are_resized_apart():
+    env = counter(observation_space=Box(0, 255, (20, 40, 3), np.uint8), frame_size=10)
+    assert env.spec.frame_shape == (10, 10, 3) and env.spec.observation_shape == (12, 10, 10)
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[0, :2, 0], image[0, 0, 2] = 200, 160
+    assert env._encode(image)[0, 0].tolist() == [200 * 2 / 8, 0, 160 / 8]
+
+
+@pytest.mark.parametrize(
+    ("space", "keys", "message"),
+    [
+        (Box(0, 1, (10, 10, 4), np.bool_), {"frame_size": 84}, r"^env\.frame_size=84: must be null, .*bool"),
+        (Box(0, 1, (10, 10, 4), np.bool_), {"grayscale": True}, r"^env\.grayscale=True: must be false, .*no colours"),
+        (Box(0, 255, (10, 10, 5), np.uint8), {"grayscale": True}, r"^env\.grayscale=True: must be false, .*no colours"),
+    ],
+)
+def test_what_cannot_be_done_to_an_image_is_one_line(space, keys, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        counter(observation_space=space, **keys)
+    assert "\n" not in str(error.value)
+    counter(observation_space=space, frame_size=10)  # its own size
 
 
 def test_action_zero_is_the_first_of_the_space():
@@ -135,7 +166,7 @@ def test_cartpole_matches_gymnasium_and_slots_differ():
 
 
 def test_the_module_form_of_an_id_and_a_real_image():
-    env = GymEnv(EnvConfig(kind="gym", id="ale_py:ALE/Pong-v5", frame_size=42), 1, 1, seed=0)
+    env = GymEnv(EnvConfig(kind="gym", id="ale_py:ALE/Pong-v5", frame_size=42, grayscale=True), 1, 1, seed=0)
     frame = env.reset()
     assert frame.shape == (1, 42, 42) and env.spec.stack == 4 and frame.max() > 80
 

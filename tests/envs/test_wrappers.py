@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distdqn.envs.wrappers import check_actions, enlarge, resize, slot_seeds, to_grey
+from distdqn.envs.wrappers import check_actions, enlarge, picture, resize, slot_seeds, to_grey
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,26 @@ def test_resize_takes_means_of_areas():
     assert resize(image, 2, 3) is image
     assert resize(image, 4, 6).tolist() == image.repeat(2, axis=0).repeat(2, axis=1).tolist()
     assert (resize(np.full((210, 160), 255, np.uint8), 84, 84) == 255).all(), "no overflow"
+
+
+def test_resize_keeps_channels_apart():
+    image = np.random.default_rng(0).integers(0, 256, (6, 9, 5), np.uint8)
+    small = resize(image, 4, 4)
+    assert small.shape == (4, 4, 5) and small.dtype == np.uint8
+    assert all((small[:, :, c] == resize(image[:, :, c], 4, 4)).all() for c in range(5))
+
+
+def test_pictures_of_frames():
+    grey = np.array([[0, 7]], np.uint8)
+    assert picture(grey) is grey and picture(grey > 0).tolist() == [[0, 255]]
+    colours = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    assert (picture(colours) == colours[:, :, :3]).all()
+    flags = np.array([[[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]], bool)
+    shown = picture(flags)
+    assert shown.shape == (1, 4, 3) and shown.dtype == np.uint8
+    assert len({tuple(p) for p in shown[0, :3].tolist()}) == 3 and not shown[0, 0].any()
+    assert (shown[0, 3] == shown[0, 1]).all(), "of equals the first"
+    assert picture(np.full((2, 2, 5), 255, np.uint8)).shape == (2, 2, 3)
 
 
 def test_enlarge_repeats_pixels():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.config import NetworkConfig
-from distdqn.nets.qnetwork import QNetwork, stack_frames
+from distdqn.nets.qnetwork import QNetwork, as_floats, stack_frames
 from distdqn.types import EnvSpec
 from tests.configs import network_config
 
@@ -141,6 +141,25 @@ def test_stack_by_hand() -> None:
     got = stack_frames(frames, torch.tensor([0, 1, 3, 500], dtype=torch.int32), 4)
     assert got.dtype == torch.uint8
     assert got[:, :, 0, 0].tolist() == [[0, 0, 0, 14], [0, 0, 13, 14], [11, 12, 13, 14], [11, 12, 13, 14]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
+def test_channels_follow_their_frame(dtype: torch.dtype) -> None:
+    """Two frames of 1 x 2 pixels with three channels each; only the newest is of the second row's episode."""
+    frames = torch.tensor([[[[1, 0, 1], [0, 1, 1]]], [[[0, 1, 0], [1, 1, 1]]]]).to(dtype).repeat(2, 1, 1, 1, 1)
+    got = stack_frames(frames, torch.tensor([1, 0]), 2)
+    assert (got.dtype, got.shape) == (dtype, (2, 6, 1, 2))
+    newest = [[0, 1], [1, 1], [0, 1]]
+    assert got[0, :, 0].int().tolist() == [[1, 0], [0, 1], [1, 1], *newest]
+    assert got[1, :, 0].int().tolist() == [[0, 0], [0, 0], [0, 0], *newest]
+    assert stack_frames(frames[:, 1:], torch.tensor([1, 0]), 1)[0, :, 0].int().tolist() == newest
+
+
+def test_bytes_flags_and_floats() -> None:
+    for values, expected in ((torch.tensor([0, 51], dtype=torch.uint8), 0.2), (torch.tensor([False, True]), 1.0)):
+        floats = as_floats(values)
+        assert floats.dtype == torch.float32 and floats.tolist() == [0, pytest.approx(expected)]
+    assert as_floats(torch.tensor([51.0])).item() == 51
 
 
 @settings(deadline=None)

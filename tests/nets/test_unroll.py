@@ -57,7 +57,7 @@ def make(torso: str = "mlp", contexts: int = 1, **config: Any) -> QNetwork:
 
 def stream(network: QNetwork, steps: int = STEPS, seed: int = 0) -> Stream:
     rng = np.random.default_rng(seed)
-    spec = PIXELS if network.scale else VECTOR
+    spec = PIXELS if hasattr(network.torso, "map_shape") else VECTOR
     shape = (SLOTS, steps, *spec.observation_shape)
     observation = rng.integers(0, 256, shape, np.uint8) if spec.pixels else rng.standard_normal(shape, np.float32)
     return Stream(
