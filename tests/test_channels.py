@@ -19,6 +19,8 @@ from distdqn.act.policy import Policy
 from distdqn.config import (
     ActorsConfig,
     AgentConfig,
+    AugmentConfig,
+    AuxiliaryConfig,
     BonusConfig,
     ConfigError,
     EnvConfig,
@@ -87,11 +89,11 @@ CASES = {
 }
 SMALL = network_config(torso="small", hidden=(16,), dueling=True)
 NGU = BonusConfig(kind="ngu", lifelong_max=5.0, embedding=4)
-LSTM = replace(SMALL, memory="lstm", memory_size=8)
-LEARNER = learner_config(device="cpu", compile="off", bf16="off", threads=1, batch_size=16)
+LSTM = network_config(SMALL, memory="lstm", memory_size=8)
+LEARNER = learner_config(device="cpu", compile="off", precision="float32", threads=1, batch_size=16)
 AGENTS = {
-    "dqn_2013": agent_config(network=replace(SMALL, torso="dqn_2013"), autoencoder=0.1),
-    "impala": agent_config(network=replace(SMALL, torso="impala", pool=2)),
+    "dqn_2013": agent_config(network=network_config(SMALL, torso="dqn_2013"), auxiliary="autoencoder"),
+    "impala": agent_config(network=network_config(SMALL, torso="impala", pool=2)),
     "mlp": agent_config(network=network_config(torso="mlp", hidden=(8,))),
     "ngu": agent_config(network=SMALL, bonus=NGU, reward="none"),
     "r2d2": agent_config(network=LSTM, sequence=SequenceConfig(length=4, burn_in=2, overlap=2), n_step=1),
@@ -136,7 +138,7 @@ def test_play_and_learn(case: Case, agent: AgentConfig) -> None:
     assert (batch.frames.dtype, batch.frames.shape[2:]) == (case.dtype, case.frame)
     before = learner.online.arrays()
     priorities, stats = learner.update(0.0, batch)
-    assert stats.updates == 2 and np.isfinite([stats.loss, stats.grad_norm]).all()
+    assert stats.updates == 2 and np.isfinite([stats.metrics["loss"], stats.metrics["grad_norm"]]).all()
     assert np.isfinite(priorities.priority).all() and len(priorities.priority) == 16
     assert all((before[n] != a).any() for n, a in learner.online.arrays().items() if n.endswith("weight"))
     config = RunConfig(
@@ -202,23 +204,29 @@ def test_flicker(case: Case) -> None:
 def test_augmented(name: str, augment: str) -> None:
     case = CASES[name]
     batch, learner, _ = played(case, agent_config(network=SMALL))
-    augmented = Learner(learner.agent, replace(LEARNER, augment=augment, online_views=2), learner.spec, 0)
+    config = replace(LEARNER, augment=AugmentConfig(augment, online_views=2))
+    augmented = Learner(learner.agent, config, learner.spec, 0)
     assert augmented.update(0.0, batch)[-1].updates == 2
 
 
 @pytest.mark.parametrize(
     ("env", "agent", "learner", "message"),
     [
-        (GRID, {}, {"augment": "intensity"}, r"^learner\.augment=intensity: .*bool images.*; use shift$"),
-        (GRID, {}, {"augment": "both"}, r"^learner\.augment=both: "),
+        (
+            GRID,
+            {},
+            {"augment": AugmentConfig("intensity")},
+            r"^learner\.augment\.kind=intensity: .*bool .*; use shift$",
+        ),
+        (GRID, {}, {"augment": AugmentConfig("both")}, r"^learner\.augment\.kind=both: "),
         (RGB, {"contrast": 5.0}, {}, r"^agent\.network\.contrast=5\.0: is for grey images, .* 3 channels; use 0$"),
-        (GRID, {"torso": "tabular", "hidden": ()}, {}, r"^agent\.network\.torso=tabular: "),
+        (GRID, {"torso": "tabular", "hidden": ()}, {}, r"^agent\.network\.torso\.kind=tabular: "),
     ],
 )
 def test_what_channels_do_not_go_with(env: EnvConfig, agent: Any, learner: Any, message: str, tmp_path: Path) -> None:
     config = RunConfig(
         env=env,
-        agent=agent_config(network=replace(SMALL, dueling=False, **agent)),
+        agent=agent_config(network=network_config(SMALL, dueling=False, **agent)),
         learner=replace(LEARNER, **learner),
         run_dir=str(tmp_path),
     )
@@ -233,7 +241,7 @@ def test_pretraining(case: Case, tmp_path: Path) -> None:
     images = pretrain.collect(config, spec, 100)
     assert (images.shape, images.dtype) == ((100, *case.observation), case.dtype)
     network = QNetwork(SMALL, spec)
-    autoencoder = Autoencoder(network, spec)
+    autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec)
     losses = pretrain.fit(network, autoencoder, images, 30, config)
     assert losses[-1] < losses[0]
     error = pretrain.draw(network, autoencoder, images[:4], spec.channels, tmp_path / "seen.png")

@@ -99,9 +99,10 @@ EXPLORATIONS: dict[str, type[Exploration]] = {
 
 def scheme(config: ExplorationConfig) -> type[Exploration]:
     """The class that `config` names."""
-    kind = config.kind
-    found: type[Exploration] = kind.load(f"{config.key}.kind") if isinstance(kind, Import) else EXPLORATIONS[kind]
-    return found
+    if isinstance(config.kind, Import):
+        found: type[Exploration] = config.kind.load(f"{config.key}.kind")
+        return found
+    return EXPLORATIONS[config.kind]
 
 
 def make_exploration(
