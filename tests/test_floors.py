@@ -14,27 +14,26 @@ import distdqn
 
 PACKAGE = Path(distdqn.__file__).resolve().parent
 FLOORS = {
-    0: ("types", "section", "agent_config", "config", "machine"),
+    0: ("types", "config", "machine"),
     1: ("algo", "nets", "envs", "replay", "record", "checkpoint", "run_folder"),
     2: ("act", "learn"),
     3: ("evaluate",),
     4: ("runtime",),
-    5: ("report", "bench", "cli", "compose", "doctor", "pretrain"),
+    5: ("report", "bench", "cli", "doctor", "pretrain", "train"),
 }
 FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
-SIBLINGS = {("cli", "compose"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain")}
-SIBLINGS |= {("pretrain", "compose"), ("doctor", "compose"), ("bench", "compose"), ("record", "run_folder")}
-SIBLINGS |= {("config", "section"), ("config", "agent_config"), ("agent_config", "section")}
+SIBLINGS = {("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain"), ("cli", "train")}
+# A head knows the equations that it is learned by; what this machine has decides the form of an experiment.
+SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
-    "hydra": ("cli.py", "compose.py"),
-    "omegaconf": ("cli.py", "compose.py"),
+    "hydra": ("config/",),
+    "omegaconf": ("config/",),
     "wandb": ("record/wandb.py",),
     "tensorboard": ("record/tensorboard.py",),
     "matplotlib": ("report/",),
-    "stable_baselines3": ("bench/",),
 }
 
 
