@@ -15,7 +15,8 @@ import yaml
 from distdqn import checkpoint
 from distdqn.cli import main
 from distdqn.config import to_mapping
-from distdqn.config.compose import compose, experiments
+from distdqn.config.compose import compose
+from distdqn.config.keys import experiments
 from distdqn.envs.registry import check_env
 from distdqn.learn.learner import Learner
 from distdqn.machine import Machine
@@ -60,17 +61,22 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("learner.batchsize=3", "batch_size"),
         ("nothing=3", "nothing: unknown key"),
         ("+learner.new=3", "learner.new: unknown key"),
-        ("hydra.run.dir=elsewhere", "hydra.run.dir: unknown key"),
+        ("hydra.nope=3", "hydra.nope: Key 'nope' not in"),
         ("experiment=pongg", "experiment=pongg: must be one of apex"),
+        ("experiment=pong,catch", "experiment=pong,catch: one value only"),
+        ("form=laptop", "form=laptop: must be one of cluster, cores, gpu, small"),
+        ("agent=3", "agent=3: must be one of"),
         ("env=atarii", "env=atarii: must be one of atari"),
         ("agent=rainbo", "agent=rainbo: must be one of"),
         ("env/protocol=modern", "env/protocol=modern: must be one of classic, machado"),
         ("seed=abc", "seed=abc: must be a whole number"),
         ("actors=3", "actors=3: must be a group of keys: count"),
-        ("actors=[1]", "actors=[1]: must be a group of keys: count"),
-        ("learner.batch_size=1,2", "learner.batch_size=1,2: one value"),
+        ("actors=[1]", "actors: "),
+        ("learner.batch_size=1,2", "learner.batch_size=1,2: one value only"),
         ("learner.batch_size=0", "learner.batch_size=0: must be a whole number from 1"),
-        ("learner.step_size=inf", "learner.step_size=inf: must be a number above 0"),
+        ("learner.step_size=1", "learner.step_size: is now learner.optimizer.learning_rate"),
+        ("agent.network.torso=impala", "agent.network.torso: is now agent.network.torso.kind"),
+        ("learner.optimizer.learning_rate=inf", "learner.optimizer.learning_rate=inf: must be a number above 0"),
         ("learner.device=gpu", "learner.device=gpu: must be one of auto, cpu, cuda"),
         ("env.game=pongg", "env.game=pongg: must be the snake_case id of an Atari game, such as pong"),
         ("env.game=SpaceInvaders", "space_invaders"),
@@ -79,13 +85,16 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("experiment=cartpole env.id=CartPol-v1", "CartPole-v1"),
         ("experiment=cartpole env.id=no_such_module:Thing-v0", "env.id=no_such_module:Thing-v0"),
         ("experiment=cartpole env.kwargs.nonsense=3", "env.kwargs"),
-        ("env=gym env.id=CartPole-v1", "agent.network.torso=small: needs images"),
-        ("agent.exploration.kind=greedy", "agent.exploration.kind=greedy: explores only with agent.network.noisy=true"),
+        ("env=gym env.id=CartPole-v1", "agent.network.torso.kind=small: needs images"),
+        (
+            "agent.exploration.kind=greedy",
+            "agent.exploration.kind=greedy: explores only with agent.network.head.noisy=true",
+        ),
         ("experiment=r2d2 agent.sequence.burn_in=90", "agent.sequence.burn_in=90: must not be longer"),
-        ("experiment=rainbow agent.network.v_max=null", "agent.network.v_max=null"),
+        ("experiment=rainbow agent.network.head.v_max=null", "agent.network.head.v_max=null"),
         ("experiment=cartpole env.hide=[4]", "env.hide="),
-        ("agent.network.pretrained=nowhere.safetensors", "agent.network.pretrained="),
-        ("agent=tabular", "agent.network.torso=tabular: needs one-hot vectors"),
+        ("agent.network.torso.pretrained=nowhere.safetensors", "agent.network.torso.pretrained="),
+        ("agent=tabular", "agent.network.torso.kind=tabular: needs one-hot vectors"),
         ("agent.n_step=65", "agent.n_step=65: a window of 65 steps must fit into a segment, at most actors."),
         ("learner.batch_size=4000 replay.capacity=2000", "learner.batch_size=4000: must be at most replay.capacity"),
         ("replay.min_size=999999", "replay.min_size=999999"),
@@ -93,7 +102,12 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("run_dir=", "run_dir"),
         ("run_dir=/dev/null/run", "/dev/null is a file"),
         ("screen", "screen: not an override"),
-        ("-m", "-m: not an override"),
+        ("~learner.new", "learner.new"),
+        ("--nonsense", "train does not know --nonsense"),
+        ("--cfg=some", "--cfg"),
+        ("--cfg=job -m", "not allowed with"),
+        ("--config-dir=nowhere", "nowhere"),
+        ("--resolve", "--resolve"),
     ],
 )
 def test_a_bad_setting(refused: Door, overrides: str, named: str) -> None:
@@ -135,10 +149,10 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def rewrite(path: Path, **agent: Any) -> None:
-    """Changes keys of `agent` in a run's config.yaml."""
+def rewrite(path: Path, part: str, **keys: Any) -> None:
+    """Changes keys of a part of the network in a run's config.yaml."""
     values = yaml.safe_load((path / "config.yaml").read_text())
-    values["agent"]["network"].update(agent)
+    values["agent"]["network"][part].update(keys)
     (path / "config.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -157,18 +171,18 @@ def test_a_folder_that_is_not_this_runs(refused: Door, run: Path, tmp_path: Path
 
 @pytest.mark.parametrize("change", [{"hidden": [64]}, {"dueling": True}, {"hidden": [128, 64]}])
 def test_a_resume_with_a_changed_network(refused: Door, run: Path, change: dict[str, Any]) -> None:
-    rewrite(run, **change)
+    rewrite(run, "head", **change)
     assert "agent.network: step-000000000000 does not fit" in refused("resume", str(run))
 
 
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("agent.network.dueling=true", "agent.network: step-000000000000 does not fit"),
+        ("agent.network.head.dueling=true", "agent.network: step-000000000000 does not fit"),
         ("env.id=Acrobot-v1", "agent.network: step-000000000000 does not fit"),
-        ("learner.batchsize=3", "learner.batchsize=3: not a key of this run"),
+        ("learner.batchsize=3", "learner.batchsize: unknown key"),
         ("budget.seconds=0", "budget.seconds=0: must be a number above 0"),
-        ("further", "further: not a key of this run"),
+        ("further", "further: not an override"),
     ],
 )
 def test_a_resume_with_a_bad_override(refused: Door, run: Path, override: str, named: str) -> None:
@@ -176,8 +190,8 @@ def test_a_resume_with_a_bad_override(refused: Door, run: Path, override: str, n
 
 
 def test_a_resume_with_a_damaged_config(refused: Door, run: Path) -> None:
-    rewrite(run, torso="transformer")
-    assert "agent.network.torso=transformer" in refused("resume", str(run))
+    rewrite(run, "torso", kind="transformer")
+    assert "agent.network.torso.kind=transformer" in refused("resume", str(run))
     (run / "config.yaml").write_text("{")
     assert "cannot be read" in refused("resume", str(run))
 
@@ -231,18 +245,92 @@ def test_help_shows_examples_and_experiments(capsys: pytest.CaptureFixture[str])
     assert experiments() and all(listed[name] == line for name, line in experiments().items())
 
 
-def test_keys_are_a_config_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--keys", "experiment=catch", "run_dir=here"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == to_mapping(compose(["experiment=catch", "run_dir=here"]))
+def test_every_key_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--keys"]) == 0
+    assert "learner.batch_size=512" in capsys.readouterr().out.splitlines()
 
 
-def test_what_is_right_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = []
-    monkeypatch.setattr("distdqn.runtime.run.train", lambda config, spec: begun.append((config, spec)) or 0)
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ("--cfg job --resolve experiment=catch run_dir=here", "name: catch\n"),
+        ("--cfg job -p learner.batch_size learner.batch_size=7", "7\n"),
+        ("--info defaults", "| experiment/pong "),
+        ("--hydra-help", "hydra/launcher"),
+        ("-sc install=bash", "complete "),
+    ],
+)
+def test_hydras_own_words_are_understood(arguments: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(["train", *arguments.split()])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    assert code == 0 and shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("distdqn re", "resume record"),
+        ("distdqn train experiment=ca", "experiment=cartpole experiment=catch"),
+        ("distdqn train experiment=catch learner.optimizer.learn", "learner.optimizer.learning_rate="),
+        ("distdqn resume runs/a learner.batch", "learner.batch_size="),
+        ("distdqn plot ru", ""),
+    ],
+)
+def test_a_shell_completes(
+    line: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.strip() == words
+
+
+Begun = list[tuple[Any, Any]]
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begun:
+    """The runs that are begun, in an empty folder; each is done with the code that its seed says, modulo 10."""
+    runs: Begun = []
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "experiment=catch", "run_dir=runs/a", "seed=7"]) == 0
+    monkeypatch.setattr("distdqn.runtime.run.train", lambda *run: runs.append(run) or run[0].seed % 10)
+    return runs
+
+
+def test_a_sweep_is_a_run_after_the_other(begun: Begun, tmp_path: Path) -> None:
+    assert main(["train", "-m", "seed=10,20", "experiment=catch,cartpole", "engine=local"]) == 0
+    configs = [config for config, _ in begun]
+    assert [(c.seed, c.name) for c in configs] == [(10, "catch"), (10, "cartpole"), (20, "catch"), (20, "cartpole")]
+    assert [c.agent.n_step for c in configs] == [3, 10, 3, 10]
+    (day,) = (tmp_path / "multirun").iterdir()
+    (sweep,) = day.iterdir()
+    assert [c.run_dir for c in configs] == [str(sweep / str(i) / c.name) for i, c in enumerate(configs)]
+
+
+def test_a_sweep_ends_with_the_worst_code(begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "seed=10,abc,20", "experiment=catch"]) == 2
+    assert [config.seed for config, _ in begun] == [10, 20]
+    assert capsys.readouterr().err == "distdqn: seed=abc: must be a whole number from 0 to 2147483647\n"
+    assert main(["train", "-m", "seed=10,13,20", "experiment=catch"]) == 3
+    assert [config.seed for config, _ in begun[2:]] == [10, 13]
+
+
+def test_groups_of_ones_own(begun: Begun, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "short.yaml").write_text(
+        "# @package _global_\ndefaults: [catch, _self_]\nname: short\nbudget: {env_frames: 2000}\n"
+    )
+    assert main(["train", "--config-dir", "mine", "experiment=short", "hydra.job.name=any", "seed=10"]) == 0
+    ((config, _),) = begun
+    assert (config.name, config.budget.env_frames, config.env.kind) == ("short", 2000, "catch")
+    assert {path.name for path in tmp_path.iterdir()} == {"mine"}
+
+
+def test_what_is_right_is_begun(begun: Begun, tmp_path: Path) -> None:
+    assert main(["train", "experiment=catch", "run_dir=runs/a", "seed=10"]) == 0
     ((config, spec),) = begun
-    expected = compose(["experiment=catch", "run_dir=runs/a", "seed=7"])
+    expected = compose(["experiment=catch", "run_dir=runs/a", "seed=10"])
     assert config == replace(expected, run_dir=str(tmp_path / "runs" / "a")) and spec == check_env(expected.env)
 
 

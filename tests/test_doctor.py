@@ -38,7 +38,7 @@ def test_a_healthy_machine_is_told_what_it_would_run() -> None:
     [
         (("env.game=pongg",), "env.game=pongg"),
         (("replay.capacity=50000000",), "would fit"),
-        (("agent.network.hidden=[a]",), "agent.network.hidden=['a']"),  # brackets are not taken for markup
+        (("agent.network.head.hidden=[a]",), "agent.network.head.hidden=['a']"),  # brackets are not taken for markup
     ],
 )
 def test_a_run_that_cannot_be_is_a_problem(overrides: tuple[str, ...], words: str) -> None:

@@ -19,18 +19,18 @@ FLOORS = {
     2: ("act", "learn"),
     3: ("evaluate",),
     4: ("runtime",),
-    5: ("report", "bench", "train", "cli", "doctor", "pretrain"),
+    5: ("report", "bench", "cli", "doctor", "pretrain", "train"),
 }
 FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
-SIBLINGS = {("cli", "train"), ("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain")}
+SIBLINGS = {("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain"), ("cli", "train")}
 # A head knows the equations that it is learned by; what this machine has decides the form of an experiment.
 SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
-    "hydra": ("cli.py", "config/"),
-    "omegaconf": ("cli.py", "config/"),
+    "hydra": ("config/",),
+    "omegaconf": ("config/",),
     "wandb": ("record/wandb.py",),
     "tensorboard": ("record/tensorboard.py",),
     "matplotlib": ("report/",),

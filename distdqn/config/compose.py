@@ -57,7 +57,8 @@ def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[
         ConfigError: one line that names the key and what is allowed.
     """
     sweep = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
-    texts = overrides if "--shell-completion" in flags else _prepare(overrides, sweep)
+    complete = "--shell-completion" in flags  # then what follows is no override
+    texts = [*_prepare([] if complete else overrides, sweep), *(overrides if complete else [])]
     codes = [0]
 
     def job(values: DictConfig) -> None:
