@@ -26,6 +26,7 @@ from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Batch, Segment, Weights
 from tests.configs import agent_config, network_config
+from tests.learn.helpers import outcome
 
 Tell = Callable[..., Any]
 Damage = Callable[[Segment], Segment]
@@ -155,7 +156,7 @@ def fed(case: Case, env: Any, batch: Batch) -> tuple[Targets, Spy]:
         online, target = Spy(case.agent.network, env.spec), Spy(case.agent.network, env.spec)
         loss = make_sequence_loss(case.agent, case.stack, online, target)
     (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
-    loss(minibatch, Horizon(case.n, GAMMA), torch.Generator()).loss.backward()
+    outcome(loss, minibatch, Horizon(case.n, GAMMA), torch.Generator()).loss.backward()
     return made[0], online
 
 
