@@ -18,10 +18,11 @@ from torch import Tensor
 
 from distdqn.act.actor import Actor
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ReplayConfig, SequenceConfig
+from distdqn.learn.bellman import BOOTSTRAPS
 from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
-from distdqn.nets.head import Values
+from distdqn.nets.head import Head, Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Batch, Segment, Weights
@@ -131,14 +132,14 @@ class Spy(QNetwork):
 class Targets:
     """In place of `Bellman`: keeps what targets are made of and which values the loss is of."""
 
-    def __init__(self, config: AgentConfig, support: Tensor | None) -> None:
-        self.config = config
+    def __init__(self, config: AgentConfig, head: Head) -> None:
+        self.config, self.bootstrap = config, BOOTSTRAPS[config.bootstrap.kind](config.bootstrap)
 
     def reward(self, r_t: Tensor, *_: Any) -> Tensor:
         return r_t
 
     def target(self, r_t: Tensor, discount_t: Tensor, values: Values, selector: Any) -> Tensor:
-        self.r_t, self.discount_t, self.bootstrap = r_t, discount_t, values.q[:, 0].long()
+        self.r_t, self.discount_t, self.bootstrapped = r_t, discount_t, values.q[:, 0].long()
         return r_t
 
     def loss(self, values: Values, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +236,7 @@ def check(case: Case, tell: Tell, damage: Damage = lambda s: s) -> None:
             assert targets.r_t[p].item() == pytest.approx(transition.returns, abs=1e-5), where
             assert targets.discount_t[p].item() == pytest.approx(transition.discount, abs=1e-6), where
             if transition.discount:
-                bootstrap = int(targets.bootstrap[p]) - row * later
+                bootstrap = int(targets.bootstrapped[p]) - row * later
                 assert bootstrap == u + transition.steps, where
                 np.testing.assert_array_equal(body.observation[row, bootstrap], transition.bootstrap, err_msg=where)
 
