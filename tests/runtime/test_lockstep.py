@@ -32,28 +32,28 @@ PONG = (
 # every source of random numbers at once: quantile fractions, noisy layers, dropout, augmentation
 DISTRIBUTIONAL = (
     "experiment=catch",
-    "agent.network.head=implicit_quantile",
-    "agent.bootstrap=munchausen",
-    "agent.network.online_quantiles=8",
-    "agent.network.target_quantiles=8",
-    "agent.network.dropout=0.1",
-    "agent.network.noisy=true",
+    "agent.network.head.kind=implicit_quantile",
+    "agent.bootstrap.kind=munchausen",
+    "agent.network.head.online_quantiles=8",
+    "agent.network.head.target_quantiles=8",
+    "agent.network.head.dropout=0.1",
+    "agent.network.head.noisy=true",
     "agent.exploration.kind=greedy",
-    "learner.augment=both",
+    "learner.augment.kind=both",
     "budget.updates=40",
-    "learner.target_period=10",
+    "learner.target.period=10",
 )
 RECURRENT = (
     "experiment=cartpole",
     "env.hide=[1,3]",
-    "agent.network.memory=lstm",
-    "agent.network.memory_size=16",
+    "agent.network.memory.kind=lstm",
+    "agent.network.memory.size=16",
     "agent.network.previous=true",
     "agent.sequence.length=8",
     "agent.sequence.burn_in=4",
     "agent.sequence.overlap=4",
     "budget.updates=40",
-    "learner.target_period=10",
+    "learner.target.period=10",
 )
 CASES = {"cartpole": CARTPOLE, "pong": PONG, "distributional": DISTRIBUTIONAL, "recurrent": RECURRENT}
 

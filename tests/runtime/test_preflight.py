@@ -55,18 +55,20 @@ def line(spec: EnvSpec, network: NetworkConfig, folder: Path, learner: LearnerCo
 def test_convolutions_need_images(tmp_path: Path) -> None:
     for torso in ("dqn_2015", "dqn_2013", "small", "impala", "lenet"):
         message = line(VECTOR, network_config(torso=torso), tmp_path)
-        assert message.startswith(f"agent.network.torso={torso}: needs images, but poles gives vectors of 4")
+        assert message.startswith(f"agent.network.torso.kind={torso}: needs images, but poles gives vectors of 4")
         assert line(PIXELS, network_config(torso=torso), tmp_path) == ""
     assert line(VECTOR, MLP, tmp_path) == line(PIXELS, MLP, tmp_path) == ""
     table = network_config(torso="tabular")
-    assert line(PIXELS, table, tmp_path).startswith("agent.network.torso=tabular: needs one-hot vectors, but screen")
+    assert line(PIXELS, table, tmp_path).startswith(
+        "agent.network.torso.kind=tabular: needs one-hot vectors, but screen"
+    )
     assert line(VECTOR, table, tmp_path) == ""
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
 def test_augmentation_needs_images(tmp_path: Path, augment: str) -> None:
     learner = learner_config(augment=augment)
-    assert line(VECTOR, MLP, tmp_path, learner).startswith(f"learner.augment={augment}: needs images, but poles")
+    assert line(VECTOR, MLP, tmp_path, learner).startswith(f"learner.augment.kind={augment}: needs images, but poles")
     assert line(PIXELS, MLP, tmp_path, learner) == ""
 
 
@@ -79,7 +81,7 @@ def test_an_autoencoder_needs_images(tmp_path: Path) -> None:
 def test_pretrained_weights_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "torso.safetensors"
     network = network_config(CONVOLUTIONAL, pretrained=str(path))
-    assert line(PIXELS, network, tmp_path).startswith(f"agent.network.pretrained={path}: no such file; `distdqn")
+    assert line(PIXELS, network, tmp_path).startswith(f"agent.network.torso.pretrained={path}: no such file; `distdqn")
     path.mkdir()
     assert "no such file" in line(PIXELS, network, tmp_path)
     path.rmdir()
