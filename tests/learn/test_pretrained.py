@@ -56,7 +56,7 @@ def test_a_learner_starts_with_it_in_both_networks(path: Path) -> None:
 
 def test_a_missing_file_and_one_of_something_else(tmp_path: Path) -> None:
     network = QNetwork(NETWORK, PIXELS)
-    with pytest.raises(ConfigError, match=r"agent\.network\.pretrained=.*nowhere: cannot be read"):
+    with pytest.raises(ConfigError, match=r"agent\.network\.torso\.pretrained=.*nowhere: cannot be read"):
         load_torso(network, str(tmp_path / "nowhere"))
     (tmp_path / "text").write_text("no weights at all")
     with pytest.raises(ConfigError, match=r"text: cannot be read"):

@@ -73,9 +73,9 @@ def test_augmentation_needs_images(tmp_path: Path, augment: str) -> None:
 
 
 def test_an_autoencoder_needs_images(tmp_path: Path) -> None:
-    message = line(VECTOR, CONVOLUTIONAL, tmp_path, autoencoder=1.0)
+    message = line(VECTOR, CONVOLUTIONAL, tmp_path, auxiliary="autoencoder")
     assert "needs images, but poles gives vectors" in message
-    assert line(PIXELS, CONVOLUTIONAL, tmp_path, autoencoder=1.0) == ""
+    assert line(PIXELS, CONVOLUTIONAL, tmp_path, auxiliary="autoencoder") == ""
 
 
 def test_pretrained_weights_must_be_there(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_state_is_as_large_as_the_networks(memory: str, previous: bool, cont
         agent=agent_config(network=network, bonus=bonus, sequence=SequenceConfig(length=5)),
         actors=ActorsConfig(rollout_steps=65),
     )
-    assert state_size(config) == QNetwork(network, VECTOR, contexts).state_size
+    assert state_size(config, VECTOR) == QNetwork(network, VECTOR, contexts).state_size
 
 
 @pytest.mark.parametrize("bonus", [BonusConfig(), BonusConfig(kind="ngu", mixtures=2)])
