@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.run_folder import RunFolder
-from distdqn.train import BAD_INPUT, add_options, exit_code
+from distdqn.train import BAD_INPUT, add_options, exit_code, train
 
 EXAMPLES = """examples:
   distdqn train                                        Pong, in a form that fits this machine
   distdqn train experiment=cartpole                    a minute or two on a laptop
+  distdqn train -m seed=1,2,3 experiment=cartpole      one run after the other
   distdqn train experiment=apex env.game=breakout actors.count=32 learner.device=cuda
   distdqn train engine.address=auto actors.count=256   on the Ray cluster that this machine belongs to
   distdqn resume runs/pong-20260101-120000             goes on where it stopped
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}",
     )
     add_options(door)
-    door.set_defaults(run=_train)
+    door.set_defaults(run=train)
     door = doors.add_parser(
         "pretrain",
         help="an autoencoder for the agent's torso, on what a random agent sees",
@@ -144,12 +145,6 @@ def _weights_file(text: str) -> Path:
     if not text.endswith(".safetensors"):
         raise argparse.ArgumentTypeError(f"{text}: must be a file's path that ends in .safetensors")
     return Path(text)
-
-
-def _train(known: argparse.Namespace, overrides: list[str]) -> int:
-    from distdqn.train import train
-
-    return train(known, overrides)
 
 
 def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:

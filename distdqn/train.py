@@ -37,7 +37,8 @@ def add_options(door: argparse.ArgumentParser) -> None:
     one.add_argument("--multirun", "-m", action="store_true", help="a run for each combination of seed=1,2 and so on")
     one.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config and leave")
     info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-    one.add_argument("--info", "-i", nargs="?", const="all", choices=info, help="how it was composed")
+    composed = f"how it was composed: {', '.join(info)}"
+    one.add_argument("--info", "-i", nargs="?", const="all", choices=info, metavar="WHAT", help=composed)
     one.add_argument("--hydra-help", action="store_true", help="what Hydra knows beyond this")
     completion = 'eval "$(distdqn -sc install=bash)" completes keys'
     one.add_argument("--shell-completion", "-sc", action="store_true", help=completion)

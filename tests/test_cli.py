@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -260,7 +261,10 @@ def test_every_key_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
         ("-sc install=bash", "complete "),
     ],
 )
-def test_hydras_own_words_are_understood(arguments: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hydras_own_words_are_understood(
+    arguments: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # where --hydra-help adds one
     try:
         code = main(["train", *arguments.split()])
     except SystemExit as left:

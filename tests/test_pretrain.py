@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from distdqn.cli import main
-from distdqn.config import ConfigError
+from distdqn.config import AuxiliaryConfig, ConfigError
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.learn.auxiliary import Autoencoder
@@ -127,7 +127,9 @@ def test_training_draws_better_pictures() -> None:
     torch.manual_seed(0)
     network = QNetwork(config.agent.network, spec)
     before = {n: a.copy() for n, a in network.arrays().items()}
-    losses = fit(network, Autoencoder(network, spec), collect(config, spec, 300), 60, config)
+    losses = fit(
+        network, Autoencoder(AuxiliaryConfig("autoencoder"), network, spec), collect(config, spec, 300), 60, config
+    )
     assert len(losses) == 60
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
     changed = {n for n, a in network.arrays().items() if (a != before[n]).any()}
@@ -142,7 +144,7 @@ def test_features_keep_a_size_that_learning_can_start_from(monkeypatch: pytest.M
     def size() -> float:
         torch.manual_seed(0)
         network = QNetwork(config.agent.network, spec)
-        fit(network, Autoencoder(network, spec), images, 400, config)
+        fit(network, Autoencoder(AuxiliaryConfig("autoencoder"), network, spec), images, 400, config)
         with torch.no_grad():
             return float(network.torso(network.scaled(torch.from_numpy(images))).square().mean().sqrt())
 
