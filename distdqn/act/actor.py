@@ -1,7 +1,5 @@
 """One actor: slots of an environment, a policy, and the segments that they make."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

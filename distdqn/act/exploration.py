@@ -1,7 +1,5 @@
 """How acting departs from the greedy action: what actors and evaluators choose their actions with."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.algo import exploration

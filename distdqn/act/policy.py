@@ -1,7 +1,5 @@
 """Batched inference over an actor's slots."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

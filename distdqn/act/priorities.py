@@ -1,7 +1,5 @@
 """Where windows may start, and the priorities they start with: from the Q-values that acting gave anyway."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

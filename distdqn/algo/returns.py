@@ -1,7 +1,5 @@
 """Rewards and the returns that values learn from: n-step and lambda-returns (Sutton and Barto 2018, chapters 7, 12)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """A second thread for the learner on a CPU, which prepares the next minibatch while this one is learned from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Augmented views of a minibatch's images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What is learned beside the Q-values: losses that shape the torso or the weights, and networks of their own."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

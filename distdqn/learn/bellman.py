@@ -1,7 +1,5 @@
 """Targets and losses of one agent: its bootstrap, and the equations of its head."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distdqn.algo import bootstrap

@@ -1,7 +1,5 @@
 """The learner: owns the Q-network, its target and the optimizer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Optimizers and learning-rate schedules by name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

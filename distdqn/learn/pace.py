@@ -1,7 +1,5 @@
 """How the work of an update is laid out over threads: one thing after the other, or two side by side on a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any

@@ -1,7 +1,5 @@
 """Torsos that have learned to see before they learn to act: files of weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """What keeps weights small or fresh: penalties, and resets (D'Oro et al. 2023; Schwarzer et al. 2023)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

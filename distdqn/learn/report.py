@@ -1,7 +1,5 @@
 """What one call of the learner did: priorities for the shards, and figures for people."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The target of every loss position of a window: from the n steps that follow it, or from all of them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

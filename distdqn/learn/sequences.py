@@ -1,7 +1,5 @@
 """The loss over windows in which every step counts: for networks that remember, and for lambda-returns."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """When and how the target network follows the online network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The loss over windows of which only the first step counts: single transitions, with n-step returns."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Gradients of weights, computed on another thread while the gradient goes on through the network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import MethodType, TracebackType

@@ -1,7 +1,5 @@
 """Parameters and buffers of a module as NumPy arrays by name: what travels between processes and lies on disk."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """What all heads share: from features to action values or to their distributions, and what to learn them from."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

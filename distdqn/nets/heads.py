@@ -1,7 +1,5 @@
 """The heads: each is a kind of value with the equations that it is learned by."""
 
-from __future__ import annotations
-
 from math import pi
 
 import torch

@@ -1,7 +1,5 @@
 """From a sequence of features to a state that remembers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The networks behind the intrinsic reward of Never Give Up (Badia et al. 2020, section 2 and figure 1)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The Q-network: torso -> memory -> head."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """From observations to features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Holds the ratio of windows sampled to transitions stored, from both sides, by arithmetic alone."""
 
-from __future__ import annotations
-
 import math
 
 from distdqn.types import State

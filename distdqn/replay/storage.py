@@ -8,8 +8,6 @@ Keys name a window for as long as anyone may ask for it, in one non-negative int
 `offset` is the window's start in its segment. A segment's place in the ring is `insertion % capacity`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

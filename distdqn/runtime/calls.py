@@ -1,7 +1,5 @@
 """Calls that have been asked and not yet answered."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -22,7 +20,7 @@ class Call:
     method: str
     refs: tuple[Ref, ...]
     asked: float = field(default_factory=time.monotonic)
-    task: Task | None = None
+    task: "Task | None" = None
     answered: bool = False
     value: Any = None
     error: NoAnswer | None = None

@@ -1,7 +1,5 @@
 """What the coordinator needs of whatever runs the components."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """From actors to shards: rollouts are asked for as the limiter allows, and their segments stored."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from distdqn.runtime.calls import Task

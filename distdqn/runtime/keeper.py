@@ -1,7 +1,5 @@
 """What a run leaves on disk besides its metrics: checkpoints, videos, bad batches, scores."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

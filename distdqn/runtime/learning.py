@@ -1,8 +1,6 @@
 """From shards to the learner and back: minibatches are drawn as the limiter allows, priorities returned,
 weights published."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.algo.priority import beta_at

@@ -1,7 +1,5 @@
 """Everything in one process: the oracle for the distributed system, and a debugger's friend."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

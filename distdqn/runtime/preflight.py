@@ -1,7 +1,5 @@
 """What must be true before anything heavy starts."""
 
-from __future__ import annotations
-
 import socket
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The run's counters, which never go back, and the metrics made from them."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping

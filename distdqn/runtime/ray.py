@@ -1,7 +1,5 @@
 """The components as Ray actors. The only file that imports Ray."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -1,7 +1,5 @@
 """Who takes part in a run, and how each is started and replaced."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.act.actor import Actor

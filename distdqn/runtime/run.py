@@ -1,7 +1,5 @@
 """A run from its config to its exit code: folder, engine, components, signals."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal
