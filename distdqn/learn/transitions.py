@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from distdqn.algo.augment import random_intensity, random_shift
 from distdqn.algo.priority import normalize_importance
 from distdqn.algo.returns import n_step
-from distdqn.config import AgentConfig, LearnerConfig
-from distdqn.learn.augment import views
+from distdqn.config import AgentConfig, AugmentConfig, LearnerConfig
 from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.objective import Horizon, Objective, Outcome, Rewards
@@ -44,6 +44,17 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
         return first, later
     # planes last, as convolutions on a CPU want it; faster than `contiguous(memory_format=...)` for bytes
     return torch.stack(first.unbind(1), -1).movedim(-1, 1), torch.stack(later.unbind(1), -1).movedim(-1, 1)
+
+
+def views(config: AugmentConfig, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` differently augmented copies of uint8 `[B, S, H, W]`, one after the other: `[count * B, S, H, W]`
+    (Yarats et al. 2021, section 3.1)."""
+    images = images.repeat(count, 1, 1, 1) if config.kind != "none" else images
+    if config.kind in ("shift", "both"):
+        images = random_shift(images, config.pixels, generator)
+    if config.kind in ("intensity", "both"):
+        images = random_intensity(images, config.intensity, generator)
+    return images
 
 
 def make_transition_loss(
@@ -99,8 +110,7 @@ def make_transition_loss(
         reward, discount = rewards(batch, horizon.discount)
         returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
         s_tm1, s_t = observations(batch, returns.steps, stack)
-        if augment.kind != "none":
-            s_tm1, s_t = views(augment, s_tm1, m, generator), views(augment, s_t, k, generator)
+        s_tm1, s_t = views(augment, s_tm1, m, generator), views(augment, s_t, k, generator)
         tau_t = target.head.fractions(len(s_t), generator, online=False)
         x_tm1, r_t, values_t, x_t = from_target(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
         return Prepared(batch, x_tm1, r_t, returns.discount, values_t, x_t)

@@ -1,12 +1,11 @@
 """The Q-network: torso -> memory -> head."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distdqn.config import NetworkConfig
-from distdqn.nets.arrays import load_module_arrays, module_arrays
+from distdqn.nets.arrays import ArrayModule
 from distdqn.nets.head import Values
 from distdqn.nets.heads import make_head
 from distdqn.nets.initialize import initialize
@@ -15,7 +14,7 @@ from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
 
-class QNetwork(nn.Module):
+class QNetwork(ArrayModule):
     """Action values of observations, and of what came before them.
 
     The state of a slot, float32 `[M]`, is all that the network knows of the past:
@@ -158,18 +157,6 @@ class QNetwork(nn.Module):
         been measured yet."""
         if self.contrast and not self.mean_frame.any():
             self.mean_frame.copy_(frames.flatten(0, -3).float().mean(0) / 255)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """A copy of the parameters and buffers by name, on the CPU."""
-        return module_arrays(self)
-
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` of the same network gave.
-
-        Raises:
-            ValueError: other names or shapes, so another network.
-        """
-        load_module_arrays(self, arrays)
 
 
 def as_floats(observation: Tensor) -> Tensor:
