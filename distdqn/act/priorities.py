@@ -8,7 +8,7 @@ from distdqn.algo.exploration import ngu_mixture
 from distdqn.algo.priority import sequence_priority
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import AgentConfig
-from distdqn.nets.head import Head
+from distdqn.nets.heads import Head
 
 
 class InitialPriorities:

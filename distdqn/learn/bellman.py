@@ -5,7 +5,7 @@ from torch import Tensor
 from distdqn.algo import bootstrap
 from distdqn.config import AgentConfig, BootstrapConfig
 from distdqn.config.section import build
-from distdqn.nets.head import Head, Values
+from distdqn.nets.heads import Head, Values
 
 
 class Bootstrap:

@@ -8,7 +8,7 @@ from torch import Tensor
 from distdqn.algo.returns import lambda_returns, n_step
 from distdqn.config import AgentConfig
 from distdqn.learn.bellman import Bellman
-from distdqn.nets.head import Values
+from distdqn.nets.heads import Values
 from distdqn.types import StepRecord
 
 

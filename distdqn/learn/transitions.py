@@ -12,7 +12,7 @@ from distdqn.config import AgentConfig, AugmentConfig, LearnerConfig
 from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.objective import Horizon, Objective, Outcome, Rewards
-from distdqn.nets.head import Values
+from distdqn.nets.heads import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
 

@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distdqn.config import NetworkConfig
+from distdqn.config.section import build
 from distdqn.nets.arrays import ArrayModule
-from distdqn.nets.head import Values
-from distdqn.nets.heads import make_head
+from distdqn.nets.heads import HEADS, Head, Values
 from distdqn.nets.initialize import initialize
-from distdqn.nets.memory import make_memory
+from distdqn.nets.memory import MEMORIES, Memory
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
@@ -41,8 +41,8 @@ class QNetwork(ArrayModule):
         self.previous, self.context = 2 * config.previous, int(contexts > 1)
         self.torso = make_torso(config.torso, spec.observation_shape)
         inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
-        self.memory = make_memory(config.memory, inputs)
-        self.head = make_head(config.head, self.memory.features, spec.num_actions)
+        self.memory: Memory = build(config.memory, MEMORIES, inputs)
+        self.head: Head = build(config.head, HEADS, self.memory.features, spec.num_actions)
         initialize(self, config.initializer)
 
     @property
@@ -120,8 +120,7 @@ class QNetwork(ArrayModule):
         b, t = start.shape
         with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.torso(self.scaled(observation.flatten(0, 1)))
-        if not self.state_size:
-            with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+            if not self.state_size:
                 return self.head(features, tau), state
         own, rest = state[:, : self.memory.size], state[:, self.memory.size :]
         last_action, last_reward, context = self._past(rest)

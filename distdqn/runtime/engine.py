@@ -48,6 +48,20 @@ class Beside:
     name: str
 
 
+def home_of(name: str, place: Needs | Beside, homes: dict[str, str]) -> str:
+    """The component whose process `name` is in, itself or another; `homes` says it of those that have been started.
+
+    Raises:
+        ValueError: it is to be beside one that is beside another.
+    """
+    if isinstance(place, Needs):
+        return name
+    home = homes[place.name]
+    if home != place.name:
+        raise ValueError(f"{name} cannot be beside {place.name}, which is itself beside {home}: name {home}")
+    return home
+
+
 Ref = Any
 """A result that may not be there yet. Passed as an argument of a call it arrives there as its value, without
 passing through the coordinator."""
@@ -66,7 +80,8 @@ class Engine(Protocol):
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         """Starts (or starts anew) the component `name`, made there by `build(*args)`, in a process of its own or in
-        that of another component. An earlier life of it is over at once."""
+        that of another component. An earlier life of it is over at once. ValueError beside one that is beside another.
+        """
         ...
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:

@@ -63,7 +63,7 @@ class Experience:
         try:
             stats: RolloutStats = yield rollout
         except NoAnswer:
-            s.limiter.cancel_insert(s.rollout_size)
+            s.limiter.commit_insert(0, s.rollout_size)
             self.publish()  # the weights may have been lost with the machine that held them
             return
         s.progress.rollout(stats, s.version)
@@ -77,6 +77,6 @@ class Experience:
             s.progress.count["stored"] += stats.transitions
             s.limiter.commit_insert(stats.transitions, s.rollout_size)
             return
-        s.limiter.cancel_insert(s.rollout_size)
+        s.limiter.commit_insert(0, s.rollout_size)
         s.progress.count["dropped"] += stats.transitions
         s.progress.faults["dropped_transitions"] += stats.transitions

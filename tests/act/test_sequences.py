@@ -21,7 +21,7 @@ from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ReplayConfig, S
 from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
-from distdqn.nets.head import Values
+from distdqn.nets.heads import Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Batch, Segment, Weights
