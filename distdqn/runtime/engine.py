@@ -82,15 +82,12 @@ class Engine(Protocol):
         """Starts (or starts anew) the component `name`, made there by `build(*args)`, in a process of its own or in
         that of another component. An earlier life of it is over at once. ValueError beside one that is beside another.
         """
-        ...
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         """Asks for `method(*args)`; calls to one component run one after the other, in order."""
-        ...
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
         """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
-        ...
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         """The value, waiting for it.
@@ -101,20 +98,15 @@ class Engine(Protocol):
             DataLost: an argument or the result itself is gone.
             Exception: what the method raised.
         """
-        ...
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""
-        ...
 
     def kill(self, handle: Handle) -> None:
         """Ends the component, and those that share its process, without asking."""
-        ...
 
     def pid(self, handle: Handle) -> int:
         """Process id of the component on its machine."""
-        ...
 
     def close(self) -> None:
         """Ends every component."""
-        ...

@@ -109,7 +109,7 @@ def _check_memory(config: RunConfig, spec: EnvSpec, machine: Machine) -> None:
 def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
     """Refuses parts of the agent that cannot look at what the environment shows."""
     agent, torso, augment = config.agent, config.agent.network.torso, config.learner.augment.kind
-    needs_images = {
+    needs_images: dict[str, str] = {
         "agent.network.torso.kind": torso.kind if torso.kind in CONVOLUTIONAL else "none",
         "agent.auxiliary.kind": agent.auxiliary.kind if agent.auxiliary.kind == "autoencoder" else "none",
         "learner.augment.kind": augment,
