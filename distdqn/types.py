@@ -16,8 +16,6 @@ reward 0 and the next episode's first frame. Loops flag it (`History.dummy`); in
 of the padding before a stream began.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from distdqn.config import AgentConfig, LearnerConfig, NetworkConfig, from_mapping, to_mapping
+from distdqn.config import AgentConfig, HeadConfig, LearnerConfig, MemoryConfig, NetworkConfig, from_mapping, to_mapping
+from distdqn.config.section import build
+from distdqn.nets.heads import HEADS, Head
+from distdqn.nets.memory import MEMORIES, Memory
 
 NETWORK = {
     **dict.fromkeys(("torso", "memory", "head"), "{}.kind"),
@@ -63,3 +66,15 @@ def agent_config(**flat: Any) -> AgentConfig:
 def learner_config(**flat: Any) -> LearnerConfig:
     """`learner_config(optimizer="sgd", learning_rate=0.1, target_period=3)`."""
     return from_mapping(LearnerConfig, _sections(LEARNER, flat, {}), "learner")
+
+
+def make_head(config: HeadConfig, features: int, actions: int) -> Head:
+    """The head that `config` names."""
+    head: Head = build(config, HEADS, features, actions)
+    return head
+
+
+def make_memory(config: MemoryConfig, features: int) -> Memory:
+    """The memory that `config` names."""
+    memory: Memory = build(config, MEMORIES, features)
+    return memory

@@ -1,18 +1,17 @@
 """One actor: slots of an environment, a policy, and the segments that they make."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
 import torch
 
-from distdqn.act.exploration import make_exploration
+from distdqn.act.exploration import EXPLORATIONS, Exploration
 from distdqn.act.intrinsic_reward import IntrinsicReward
 from distdqn.act.policy import Policy
 from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
+from distdqn.config.section import build
 from distdqn.envs.registry import make_env
 from distdqn.types import RolloutStats, Segment, Weights
 
@@ -36,7 +35,8 @@ class Actor:
         self.spec = self.env.spec
         self.rng = np.random.default_rng([seed, index])
         places = np.arange(index * self.slots, (index + 1) * self.slots)
-        self.exploration = make_exploration(agent.exploration, places, actors.count * self.slots, self.rng)
+        slots = actors.count * self.slots
+        self.exploration: Exploration = build(agent.exploration, EXPLORATIONS, places, slots, self.rng)
         self.context = places % agent.contexts
         self.policy = Policy(agent, self.spec, self.slots, self.context, noise=seed)
         kept, initial = agent_fields(agent), self.policy.initial.numpy()
@@ -66,7 +66,7 @@ class Actor:
         while not self.segmenter.full:
             q = self.policy.q_values(self.history.stacks, self.history.age)
             action = self.exploration.actions(q, env_steps)
-            self.segmenter.before(q, action, self.policy.before.numpy(), **self.exploration.noted)
+            self.segmenter.before(q, action, self.policy.input_state.numpy(), **self.exploration.noted)
             steps += self.slots - int(self.history.dummy.sum())
             self._step(action, finished)
         rollout = self.segmenter.rollout()

@@ -1,12 +1,9 @@
 """How acting departs from the greedy action: what actors and evaluators choose their actions with."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.algo import exploration
 from distdqn.config import ExplorationConfig, Import
-from distdqn.config.section import build
 from distdqn.types import StepField
 
 
@@ -89,12 +86,7 @@ class Greedy(Exploration):
         return q.argmax(1)
 
 
-EXPLORATIONS: dict[str, type[Exploration]] = {
-    "ladder": Ladder,
-    "annealed": Annealed,
-    "boltzmann": Boltzmann,
-    "greedy": Greedy,
-}
+EXPLORATIONS = {"ladder": Ladder, "annealed": Annealed, "boltzmann": Boltzmann, "greedy": Greedy}
 
 
 def scheme(config: ExplorationConfig) -> type[Exploration]:
@@ -103,11 +95,3 @@ def scheme(config: ExplorationConfig) -> type[Exploration]:
         found: type[Exploration] = config.kind.load(f"{config.key}.kind")
         return found
     return EXPLORATIONS[config.kind]
-
-
-def make_exploration(
-    config: ExplorationConfig, places: np.ndarray, count: int, rng: np.random.Generator
-) -> Exploration:
-    """The scheme that `config` names; arguments as in `Exploration`."""
-    made: Exploration = build(config, EXPLORATIONS, places, count, rng)
-    return made

@@ -1,7 +1,5 @@
 """What every loop that plays keeps of N slots: their newest frames, and how old their episodes are."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.types import EnvSpec

@@ -1,7 +1,5 @@
 """An actor's intrinsic reward: what it has seen in this episode, and how new that is."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

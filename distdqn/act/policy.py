@@ -1,7 +1,5 @@
 """Batched inference over an actor's slots."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -15,7 +13,7 @@ class Policy:
     """Action values of N slots from a copy of the learner's weights, on the CPU.
 
     Loop:
-        q = policy.q_values(stacks, age)      # policy.before is then the state that they were computed from
+        q = policy.q_values(stacks, age)      # policy.input_state is then the state that they were computed from
         policy.remember(action, reward)       # once the environment has answered
 
     Args:
@@ -32,7 +30,7 @@ class Policy:
         if context is None:
             context = np.zeros(slots, np.int64)
         self.initial = self.network.initial(torch.from_numpy(context))
-        self.state = self.before = self.initial.clone()
+        self.state = self.input_state = self.initial.clone()
         self.noise: torch.Generator | None = None
         if noise is not None and agent.network.head.noisy:
             self.noise = torch.Generator().manual_seed(noise)
@@ -56,8 +54,8 @@ class Policy:
         if self.noise is not None:
             resample_noise(self.network, len(age), self.noise)
         if self.state.shape[1]:
-            self.before = torch.where(torch.from_numpy(age == 0).unsqueeze(1), self.initial, self.state)
-        values, state = self.network(observation, self.before)
+            self.input_state = torch.where(torch.from_numpy(age == 0).unsqueeze(1), self.initial, self.state)
+        values, state = self.network(observation, self.input_state)
         assert state is not None
         self.state = state
         q: np.ndarray = values.q.numpy()

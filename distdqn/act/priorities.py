@@ -1,7 +1,5 @@
 """Where windows may start, and the priorities they start with: from the Q-values that acting gave anyway."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -10,7 +8,7 @@ from distdqn.algo.exploration import ngu_mixture
 from distdqn.algo.priority import sequence_priority
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import AgentConfig
-from distdqn.nets.head import Head
+from distdqn.nets.heads import Head
 
 
 class InitialPriorities:

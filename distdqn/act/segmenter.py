@@ -1,7 +1,5 @@
 """From single steps of N slots to overlapping segments."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 

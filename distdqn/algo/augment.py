@@ -1,7 +1,5 @@
 """Images changed in ways that leave their values as they are."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

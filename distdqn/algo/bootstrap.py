@@ -9,8 +9,6 @@
 No gradient flows through any of these.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

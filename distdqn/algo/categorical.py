@@ -1,7 +1,5 @@
 """Categorical values, C51 (Bellemare et al. 2017): probabilities of Z evenly spaced returns, the atoms."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Who explores how much."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """How far an agent looks ahead, moved over the updates since its last reset (Schwarzer et al. 2023, BBF)."""
 
-from __future__ import annotations
-
 
 def annealed_exponentially(step: int, first: float, final: float, over: int) -> float:
     """first^(1 - x) final^x with x = step / over, held within [0, 1]: every step multiplies by the same factor.

@@ -1,7 +1,5 @@
 """The intrinsic reward of Never Give Up (Badia et al. 2020, section 2 and algorithm 1), in NumPy for the actors."""
 
-from __future__ import annotations
-
 import numpy as np
 
 CLUSTER_DISTANCE = 0.008

@@ -1,7 +1,5 @@
 """Priorities and importance weights (Schaul et al. 2016)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

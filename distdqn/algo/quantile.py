@@ -1,7 +1,5 @@
 """Quantile values: QR-DQN (Dabney et al. 2018a) and IQN (Dabney et al. 2018b)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

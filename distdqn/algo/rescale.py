@@ -1,7 +1,5 @@
 """The scale on which values of any size can be learned (Pohlen et al. 2018)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

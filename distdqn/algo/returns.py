@@ -1,11 +1,11 @@
 """Rewards and the returns that values learn from: n-step and lambda-returns (Sutton and Barto 2018, chapters 7, 12)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from distdqn.types import StepRecord
 
 
 class NStep(NamedTuple):
@@ -51,16 +51,7 @@ def n_step(reward: Tensor, terminated: Tensor, last: Tensor, gamma: float | Tens
 
 @torch.no_grad()
 def lambda_returns(
-    kind: str,
-    reward: Tensor,
-    terminated: Tensor,
-    last: Tensor,
-    gamma: float | Tensor,
-    trace: float,
-    q: Tensor,
-    greedy: Tensor,
-    action: Tensor,
-    dummy: Tensor,
+    kind: str, steps: StepRecord[Tensor], gamma: float | Tensor, trace: float, q: Tensor, greedy: Tensor
 ) -> Tensor:
     """lambda-returns of every step of the window, computed backwards from its end:
 
@@ -76,15 +67,12 @@ def lambda_returns(
             any other: the same returns as `watkins`, and mu need not be known.
 
     Args:
-        reward: float32 `[B, L]`, r_1 ... r_L.
-        terminated, last: bool `[B, L]`, as in `n_step`.
+        steps: `[B, L]` each: `reward`, r_1 ... r_L, `terminated` and `last` as in `n_step`, the `action` taken, and
+            `dummy`: no return reaches into such a step; its own target means nothing.
         gamma: discount of one step, or a float32 tensor `[B]` of them.
         trace: lambda in [0, 1].
         q: float32 `[B, L+1, A]`, the target network at each observation of the window.
         greedy: int64 `[B, L+1]`, the greedy action there by the network that selects actions.
-        action: int64 `[B, L]`, the actions taken.
-        dummy: bool `[B, L]`, steps whose action was ignored because an episode had just ended. No return reaches
-            into one; its own target means nothing.
 
     Returns:
         float32 `[B, L]`, the target of q(s_k, a_k) for k = 0 ... L-1, without a gradient.
@@ -92,11 +80,11 @@ def lambda_returns(
     Raises:
         ValueError: unknown kind.
     """
-    v = q.gather(-1, greedy.unsqueeze(-1)).squeeze(-1)
-    discount = (gamma.unsqueeze(-1) if isinstance(gamma, Tensor) else gamma) * (~terminated).to(reward)
-    connected = ~last[:, :-1] & ~dummy[:, 1:]
+    reward, v = steps.reward, q.gather(-1, greedy.unsqueeze(-1)).squeeze(-1)
+    discount = (gamma.unsqueeze(-1) if isinstance(gamma, Tensor) else gamma) * (~steps.terminated).to(reward)
+    connected = ~steps.last[:, :-1] & ~steps.dummy[:, 1:]
     if kind in ("watkins", "retrace"):
-        connected = connected & (action[:, 1:] == greedy[:, 1:-1])
+        connected = connected & (steps.action[:, 1:] == greedy[:, 1:-1])
     elif kind != "peng":
         raise ValueError(f"unknown return {kind!r}: peng, watkins or retrace")
     c = trace * connected.to(reward)

@@ -1,7 +1,5 @@
 """Losses of temporal-difference errors."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

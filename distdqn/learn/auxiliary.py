@@ -1,22 +1,19 @@
 """What is learned beside the Q-values: losses that shape the torso or the weights, and networks of their own."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distdqn.config import AuxiliaryConfig
+from distdqn.config import AuxiliaryConfig, OptimizerConfig
 from distdqn.learn.minibatch import Minibatch
-from distdqn.nets.arrays import load_module_arrays, module_arrays
+from distdqn.nets.arrays import ArrayModule
 from distdqn.nets.decoder import Decoder
 from distdqn.nets.qnetwork import QNetwork, as_floats, stack_frames
 from distdqn.types import EnvSpec, State
 
 
-class Auxiliary(nn.Module):
+class Auxiliary(ArrayModule):
     """Its parameters are updated by the learner's optimizer together with the network's, unless it updates them itself
     (then they are none of `shared`). One of one's own is made as `MyAuxiliary(config, network, spec, **kwargs)`.
 
@@ -26,8 +23,7 @@ class Auxiliary(nn.Module):
     """
 
     weight = 1.0
-    loads = "agent.auxiliary"
-    """The key that decides what the parameters are, for the error where they do not fit."""
+    key = "agent.auxiliary"
 
     @property
     def shared(self) -> list[nn.Parameter]:
@@ -48,16 +44,11 @@ class Auxiliary(nn.Module):
 
     def state(self) -> State:
         """What a checkpoint holds: arrays and plain values."""
-        state: dict[str, Any] = module_arrays(self)
-        return state
+        return {**self.arrays()}
 
     def restore(self, state: State) -> None:
-        """Takes over what `state` gave.
-
-        Raises:
-            ValueError: the state belongs to another network.
-        """
-        load_module_arrays(self, state, self.loads)
+        """Takes over what `state` gave; ValueError where that belongs to another network."""
+        self.load_arrays(state)
 
 
 def observed(batch: Minibatch, step: int, stack: int, age: Tensor | None = None) -> Tensor:
@@ -66,6 +57,24 @@ def observed(batch: Minibatch, step: int, stack: int, age: Tensor | None = None)
     if batch.frames.dim() == 3:
         return batch.frames[:, step]
     return stack_frames(batch.frames[:, step : step + stack], batch.age[:, step] if age is None else age, stack)
+
+
+def weights_of(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that penalties and decay act on: weights of linear, convolutional and recurrent layers, not
+    biases and not those of normalization, which have one dimension."""
+    return [p for p in module.parameters() if p.requires_grad and p.dim() > 1]
+
+
+class Penalty(Auxiliary):
+    """l1 sum |w| + l2 sum w^2 of the network's weights."""
+
+    def __init__(self, config: OptimizerConfig) -> None:
+        super().__init__()
+        self.l1, self.l2 = config.l1, config.l2
+
+    def loss(self, network: nn.Module, batch: Minibatch | None) -> tuple[Tensor | None, dict[str, Tensor]]:
+        penalty = torch.stack([self.l1 * w.abs().sum() + self.l2 * w.square().sum() for w in weights_of(network)]).sum()
+        return penalty, {"penalty": penalty.detach()}
 
 
 class Autoencoder(Auxiliary):

@@ -1,13 +1,11 @@
 """Targets and losses of one agent: its bootstrap, and the equations of its head."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distdqn.algo import bootstrap
 from distdqn.config import AgentConfig, BootstrapConfig
 from distdqn.config.section import build
-from distdqn.nets.head import Head, Values
+from distdqn.nets.heads import Head, Values
 
 
 class Bootstrap:

@@ -1,7 +1,5 @@
 """The learner: owns the Q-network, its target and the optimizer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -9,14 +7,19 @@ from torch import Tensor
 
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.config.section import build
-from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary
+from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary, Penalty
 from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
 from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Objective, horizon_at
-from distdqn.learn.optimizer import clip_gradients, learning_rate, make_optimizer, optimizer_state, restore_optimizer
+from distdqn.learn.optimizer import (
+    clip_gradients,
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+    set_learning_rate,
+)
 from distdqn.learn.pace import make_pace
 from distdqn.learn.pretrained import load_torso
-from distdqn.learn.regularize import Penalty
 from distdqn.learn.report import Report
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.learn.target import TargetUpdate
@@ -107,33 +110,41 @@ class Learner:
         Returns:
             `Priorities` for each part, then `UpdateStats`. Rows of a skipped update get no priority.
         """
-        report, aborted = Report(parts), False
+        report, positions = Report(parts), self.agent.sequence.length
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number
-        minibatches = join_parts(parts)
         self._center(parts)
-        lr = learning_rate(self.config.optimizer, self.updates, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        minibatches = join_parts(parts)
+        step_size = set_learning_rate(self.optimizer, self.config.optimizer, self.updates, progress)
         prepared = self.pace.prepared(self.to_device(minibatches), lambda: self.updates, self.target_update.jumps)
         for arrays, (batch, ready) in zip(minibatches, prepared, strict=True):
             self._fresh_noise()
             found = self.objective.learn(ready, self.generator)
             self.optimizer.zero_grad(set_to_none=True)
-            extra, metrics = self._extra(batch)
+            extra, metrics = self._beside(batch)
             self.pace.backward(found.loss if extra is None else found.loss + extra)
             norm = clip_gradients(self.config.optimizer, self.parameters)
             if bool(torch.isfinite(norm + found.loss.detach())):
-                metrics |= self._step(batch)
-                figures = {"loss": found.loss.detach(), "grad_norm": norm.detach(), "q_mean": found.q.mean()}
-                report.did({**figures, "td_abs": found.priority.mean(), **found.metrics, **metrics}, found.priority)
+                self._step()
+                for auxiliary in self.auxiliaries.values():
+                    metrics |= auxiliary.learn(batch)
+                report.did(found, norm, metrics)
             else:
                 self.bad_in_a_row += 1
-                aborted |= self.bad_in_a_row >= self.config.max_bad_updates
-                report.skip(found.loss.detach(), norm, found.priority, arrays.origin)
-        return *report.priorities(), report.stats(self.updates, self.agent.sequence.length, lr, aborted)
+                report.skip(found, norm, arrays.origin, self.bad_in_a_row >= self.config.max_bad_updates)
+        return *report.priorities(), report.stats(self.updates, positions, step_size)
 
-    def _step(self, batch: Minibatch) -> dict[str, Tensor]:
-        """One step of the optimizer, and what follows it; gives the auxiliaries' metrics."""
+    def _beside(self, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """What the auxiliaries minimize beside the loss of Q, and their metrics."""
+        terms, metrics = list[Tensor](), dict[str, Tensor]()
+        for auxiliary in self.auxiliaries.values():
+            loss, own = auxiliary.loss(self.online, batch)
+            metrics |= own
+            if loss is not None:
+                terms.append(auxiliary.weight * loss)
+        return sum(terms[1:], terms[0]) if terms else None, metrics
+
+    def _step(self) -> None:
+        """One step of the optimizer, and what follows it."""
         self.optimizer.step()
         self.updates += 1
         self.bad_in_a_row = 0
@@ -142,21 +153,6 @@ class Learner:
             torch.manual_seed(self.generator.initial_seed())
             self.target_update.shrink(self._network())
             self.optimizer.state.clear()
-        metrics: dict[str, Tensor] = {}
-        for auxiliary in self.auxiliaries.values():
-            metrics |= auxiliary.learn(batch)
-        return metrics
-
-    def _extra(self, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """What the auxiliaries minimize beside the loss of Q, and their metrics."""
-        extra: Tensor | None = None
-        metrics: dict[str, Tensor] = {}
-        for auxiliary in self.auxiliaries.values():
-            loss, own = auxiliary.loss(self.online, batch)
-            metrics |= own
-            if loss is not None:
-                extra = auxiliary.weight * loss if extra is None else extra + auxiliary.weight * loss
-        return extra, metrics
 
     def _center(self, parts: tuple[Batch, ...]) -> None:
         if self.updates == 0 and self.online.contrast:
@@ -169,9 +165,8 @@ class Learner:
         self.target_generator.manual_seed(self._seed_of(number, 1))
         if self.agent.network.head.noisy:
             resample_noise(self.target, 1, self.target_generator)
-        return self.objective.prepare(
-            batch, horizon_at(self.agent, number, self.config.reset.period), self.target_generator
-        )
+        horizon = horizon_at(self.agent, number, self.config.reset.period)
+        return self.objective.prepare(batch, horizon, self.target_generator)
 
     def _fresh_noise(self) -> None:
         self.generator.manual_seed(self._seed_of(self.updates, 0))
@@ -203,11 +198,7 @@ class Learner:
         }
 
     def restore(self, state: State) -> None:
-        """Takes over what `state` gave.
-
-        Raises:
-            ValueError: the state belongs to another network.
-        """
+        """Takes over what `state` gave; ValueError where that belongs to another network or optimizer."""
         self.online.load_arrays(state["online"])
         self.target.load_arrays(state["target"])
         restore_optimizer(self.optimizer, state["optimizer"])

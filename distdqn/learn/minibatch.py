@@ -1,7 +1,5 @@
 """From what the shards drew to minibatches on the learner's device."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

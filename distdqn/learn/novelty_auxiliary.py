@@ -1,7 +1,5 @@
 """Learning what novelty is measured with: the embedding's inverse dynamics and the random network's predictor."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

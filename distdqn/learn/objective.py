@@ -1,7 +1,5 @@
 """What the losses over transitions and over sequences share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Optimizers and learning-rate schedules by name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -82,9 +80,18 @@ def learning_rate(config: OptimizerConfig, updates: int, progress: float) -> flo
     return config.learning_rate
 
 
-def clip_gradients(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> Tensor:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: OptimizerConfig, updates: int, progress: float
+) -> float:
+    """Gives `optimizer` its `learning_rate`, and the caller too."""
+    lr = learning_rate(config, updates, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    return lr
+
+
+def clip_gradients(config: OptimizerConfig, params: list[nn.Parameter]) -> Tensor:
     """Clips the gradients by value, then by norm; gives the norm in between, a scalar."""
-    params = list(params)
     if config.max_grad_value is not None:
         torch.nn.utils.clip_grad_value_(params, config.max_grad_value, foreach=True)
     grads = [p.grad for p in params if p.grad is not None]
@@ -125,8 +132,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     for i, moments in state.items():
         if moments.keys() != _moments(optimizer):
             raise ValueError("this optimizer state belongs to another optimizer: learner.optimizer.kind differs")
-        wrong = int(i) >= len(shapes) or any(v.ndim and v.shape != shapes[int(i)] for v in moments.values())
-        if wrong:
+        if int(i) >= len(shapes) or any(v.ndim and v.shape != shapes[int(i)] for v in moments.values()):
             raise ValueError("this optimizer state belongs to another network")
     own["state"] = {int(i): {k: torch.from_numpy(v.copy()) for k, v in s.items()} for i, s in state.items()}
     optimizer.load_state_dict(own)

@@ -1,8 +1,7 @@
 """How the work of an update is laid out over threads: one thing after the other, or two side by side on a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from distdqn.config import AgentConfig, LearnerConfig
-from distdqn.learn.ahead import Ahead
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.weight_gradients import WeightGradients
 from distdqn.machine import keep_freed_memory
@@ -55,27 +53,30 @@ class Pace:
 
 class SideBySide(Pace):
     """A second thread prepares the next minibatch while this one is learned from, and computes gradients of weights
-    where `gradients` are given."""
+    where `gradients` are given.
+
+    On a CPU two threads that do different things are faster than two that share each operation: nobody waits for the
+    other at the end of every layer, least of all while another process has its core.
+    """
 
     def __init__(self, prepare: Prepare, threads: int, compiled: bool) -> None:
         super().__init__(prepare, threads, compiled)
-        self.ahead = Ahead(prepare)
+        self.pool = ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (1,))
         self.gradients: WeightGradients | None = None
-
-    def share_backward(self, network: QNetwork) -> None:
-        """From now on the second thread computes the gradients of the weights of `network`."""
-        self.gradients = WeightGradients(network, self.ahead.submit)
-        keep_freed_memory()
 
     def prepared(
         self, batches: Iterable[Minibatch], updates: Callable[[], int], jumps: Callable[[int], bool]
     ) -> Iterator[tuple[Minibatch, Any]]:
         everything = list(batches)
+        ahead: tuple[int, Future[Any]] | None = None
         for i, batch in enumerate(everything):
             number = updates()
-            ready = self.ahead.take(batch, number)
+            ready = ahead[1].result() if ahead else None
+            if ahead is None or ahead[0] != number:  # an update was left out since
+                ready = self.pool.submit(self.prepare, batch, number).result()
+            ahead = None
             if i + 1 < len(everything) and not jumps(number + 1):
-                self.ahead.prepare(everything[i + 1], number + 1)
+                ahead = number + 1, self.pool.submit(self.prepare, everything[i + 1], number + 1)
             yield batch, ready
 
     def backward(self, loss: Tensor) -> None:
@@ -88,8 +89,7 @@ def make_pace(
 ) -> Pace:
     """The pace for a learner of the online `network` on `device`.
 
-    On a CPU, two threads that do different things are faster than two that share each operation. Where they can share
-    the backward pass, that gains more than to compile it, which would not go with it.
+    Where two threads can share the backward pass, that gains more than to compile it, which would not go with it.
     """
     on_cpu, wanted = device.type == "cpu", config.compile
     aside = on_cpu and config.threads > 1 and config.target.kind == "period" and agent.transitions
@@ -100,5 +100,6 @@ def make_pace(
         return Pace(prepare, config.threads, compiled)
     pace = SideBySide(prepare, config.threads - 1, compiled)
     if shared:
-        pace.share_backward(network)
+        pace.gradients = WeightGradients(network, pace.pool.submit)
+        keep_freed_memory()
     return pace

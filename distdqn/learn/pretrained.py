@@ -1,7 +1,5 @@
 """Torsos that have learned to see before they learn to act: files of weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -28,18 +26,15 @@ def load_torso(network: QNetwork, path: str) -> None:
     Raises:
         ConfigError: no such file, not a file of weights, or those of another torso.
     """
+    key = f"agent.network.torso.pretrained={path}"
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(
-            f"agent.network.torso.pretrained={path}: cannot be read ({str(error).splitlines()[0]})"
-        ) from None
+        raise ConfigError(f"{key}: cannot be read ({str(error).splitlines()[0]})") from None
     own = {n: v for n, v in network.state_dict().items() if n.startswith(PARTS)}
     if own.keys() != weights.keys() or any(own[n].shape != weights[n].shape for n in own):
-        raise ConfigError(
-            f"agent.network.torso.pretrained={path}: belongs to another agent.network.torso.kind, its width or "
-            "normalization, or to other frames"
-        )
+        why = "belongs to another agent.network.torso.kind, its width or normalization, or to other frames"
+        raise ConfigError(f"{key}: {why}")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])

@@ -1,7 +1,5 @@
 """What one call of the learner did: priorities for the shards, and figures for people."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distdqn.learn.minibatch import cut
+from distdqn.learn.objective import Outcome
 from distdqn.types import Batch, Priorities, UpdateStats
 
 
@@ -23,32 +22,30 @@ class Report:
 
     def __init__(self, parts: Sequence[Batch]) -> None:
         self.parts, self.start = parts, time.perf_counter()
-        self.skipped, self.bad_batch = 0, dict[str, Any]()
+        self.skipped, self.aborted, self.bad_batch = 0, False, dict[str, Any]()
         self._metrics: list[Mapping[str, Tensor]] = []
         self._priorities: list[Tensor] = []
 
-    def did(self, metrics: Mapping[str, Tensor], priority: Tensor) -> None:
-        """An update with the scalars `metrics` and the new priorities `[B]`."""
-        self._metrics.append(metrics)
-        self._priorities.append(priority)
+    def did(self, found: Outcome, norm: Tensor, metrics: Mapping[str, Tensor]) -> None:
+        """An update, the `norm` of its gradient, and the scalars `metrics` of what was learned beside."""
+        figures = {"loss": found.loss.detach(), "grad_norm": norm.detach(), "q_mean": found.q.mean()}
+        self._metrics.append({**figures, "td_abs": found.priority.mean(), **found.metrics, **metrics})
+        self._priorities.append(found.priority)
 
-    def skip(self, loss: Tensor, norm: Tensor, priority: Tensor, origin: np.ndarray) -> None:
-        """An update that was left out: its `loss` or the `norm` of its gradient was not finite. Its rows get no
-        priority; `origin` int64 `[B, 6]` says where they came from."""
+    def skip(self, found: Outcome, norm: Tensor, origin: np.ndarray, abort: bool) -> None:
+        """An update that was left out: its loss or the `norm` of its gradient was not finite. Its rows get no
+        priority; `origin` int64 `[B, 6]` says where they came from. `abort`: it was one too many."""
         self.skipped += 1
-        self.bad_batch = {"loss": str(float(loss)), "grad_norm": str(float(norm)), "origin": origin.tolist()}
-        self._priorities.append(torch.full_like(priority, float("nan")))
+        self.aborted |= abort
+        self.bad_batch = {"loss": str(float(found.loss)), "grad_norm": str(float(norm)), "origin": origin.tolist()}
+        self._priorities.append(torch.full_like(found.priority, float("nan")))
 
     def priorities(self) -> list[Priorities]:
         """Those of each part."""
         values = cut(self.parts, [p.float().cpu().numpy() for p in self._priorities])
-        return [
-            Priorities(p.key[good], v[good])
-            for p, v in zip(self.parts, values, strict=True)
-            for good in (np.isfinite(v),)
-        ]
+        return [Priorities(p.key[np.isfinite(v)], v[np.isfinite(v)]) for p, v in zip(self.parts, values, strict=True)]
 
-    def stats(self, version: int, positions: int, learning_rate: float, aborted: bool) -> UpdateStats:
+    def stats(self, version: int, positions: int, learning_rate: float) -> UpdateStats:
         """The figures; `positions` of each window count as samples, `version` is the number of updates by now."""
         names = list(dict.fromkeys(name for metrics in self._metrics for name in metrics))
         means = [torch.stack([m[name] for m in self._metrics if name in m]).mean() for name in names]
@@ -62,6 +59,6 @@ class Report:
             weights_lag=float(version - versions.mean()),
             seconds=time.perf_counter() - self.start,
             skipped=self.skipped,
-            aborted=aborted,
+            aborted=self.aborted,
             bad_batch=self.bad_batch,
         )

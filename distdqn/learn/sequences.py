@@ -1,7 +1,6 @@
 """The loss over windows in which every step counts: for networks that remember, and for lambda-returns."""
 
-from __future__ import annotations
-
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,8 +11,8 @@ from distdqn.config import AgentConfig
 from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.objective import Horizon, Objective, Outcome, Rewards
-from distdqn.learn.returns import RETURNS, Positions, Unrolled
-from distdqn.nets.head import Values
+from distdqn.learn.returns import RETURNS, Unrolled, positions, rows_of
+from distdqn.nets.heads import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
 
@@ -62,51 +61,34 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
     returns = RETURNS[config.returns](config, bellman)
     burn_in, length = config.sequence.burn_in, config.sequence.length
 
-    def unroll(
-        network: QNetwork, steps: WindowSteps, rows: slice, state: Tensor, tau: Tensor | None
-    ) -> tuple[Values, Tensor]:
-        pieces = (x[:, rows] for x in (steps.observation, steps.start, steps.action, steps.reward))
-        observation, start, action, reward = pieces
-        return network.unroll(observation, state, start, action, reward, tau)
+    def unroll(network: QNetwork, seen: WindowSteps, state: Tensor, tau: Tensor | None = None) -> tuple[Values, Tensor]:
+        return network.unroll(seen.observation, state, seen.start, seen.action, seen.reward, tau)
 
     def learn(ready: tuple[Minibatch, Horizon], generator: torch.Generator) -> Outcome:
         batch, horizon = ready
-        steps = unpack(batch, stack)
-        b, total = steps.start.shape
+        seen = unpack(batch, stack)
+        first, later = (WindowSteps(*(x[:, rows] for x in seen)) for rows in (slice(0, burn_in), slice(burn_in, None)))
+        b, observations = later.start.shape
         state = batch.memory
         if config.sequence.start == "zero":
             own = online.state_size - online.context
             state = torch.cat([torch.zeros_like(state[:, :own]), state[:, own:]], 1)
-        body, later = slice(burn_in, total), total - burn_in
         online_state, target_state = state, state
         with torch.no_grad():
             if burn_in:
-                _, online_state = unroll(online, steps, slice(0, burn_in), state, None)
-                _, target_state = unroll(target, steps, slice(0, burn_in), state, None)
-            tau_t = target.head.fractions(b * later, generator, online=False)
-            values_t, _ = unroll(target, steps, body, target_state, tau_t)
-        tau = online.head.fractions(b * later, generator, online=True)
-        values, _ = unroll(online, steps, body, online_state, tau)
-        at = Positions(b, later, length)
+                _, online_state = unroll(online, first, state)
+                _, target_state = unroll(target, first, state)
+            tau_t = target.head.fractions(b * observations, generator, online=False)
+            values_t, _ = unroll(target, later, target_state, tau_t)
+        tau = online.head.fractions(b * observations, generator, online=True)
+        values, _ = unroll(online, later, online_state, tau)
         reward, discount = rewards(batch, horizon.discount)
-        cut = slice(burn_in, None)
-        goal = returns.goal(
-            Unrolled(
-                reward[:, cut],
-                batch.terminated[:, cut],
-                batch.last[:, cut],
-                batch.action[:, cut],
-                steps.dummy[:, cut],
-                values.q.detach(),
-                values_t,
-            ),
-            at,
-            discount,
-            horizon.n,
-        )
-        chosen = at.rows(values, at.here)
-        losses, priority = bellman.loss(chosen, at.first(steps.action[:, body]), goal)
-        real = ~steps.dummy[:, burn_in : burn_in + length]
+        fields = {name: x[:, burn_in:] for name, x in {**batch.steps, "reward": reward}.items()}
+        steps = replace(batch, steps=fields)
+        goal = returns.goal(Unrolled(steps, values.q.detach(), values_t), discount, horizon.n)
+        chosen = rows_of(values, positions(b, observations, length))
+        losses, priority = bellman.loss(chosen, steps.action[:, :length].flatten(), goal)
+        real = ~later.dummy[:, :length]
         weighted = normalize_importance(batch.importance).unsqueeze(1) * losses.view(b, length) * real
         priorities = sequence_priority(priority.view(b, length), real, config.sequence.eta)
         q = chosen.q.detach().mean(-1).view(b, length).mean(1)

@@ -1,12 +1,8 @@
 """When and how the target network follows the online network."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
 
 from distdqn.config import ResetConfig, TargetConfig
-from distdqn.learn.regularize import shrink_and_perturb
 from distdqn.nets.qnetwork import QNetwork
 
 
@@ -38,9 +34,7 @@ class TargetUpdate:
     def follow(self, updates: int) -> None:
         """Follows the online network after its update number `updates`."""
         if self.config.kind == "polyak":
-            own: list[Tensor] = list(self.network.parameters())
-            others: list[Tensor] = list(self.online.parameters())
-            torch._foreach_lerp_(own, others, self.config.tau)
+            torch._foreach_lerp_([*self.network.parameters()], [*self.online.parameters()], self.config.tau)
             for buffer, other in zip(self.network.buffers(), self.online.buffers(), strict=True):
                 buffer.copy_(other)
         elif updates % self.config.period == 0:
@@ -50,3 +44,19 @@ class TargetUpdate:
         """Resets the online network towards a `fresh` one, and the target to it."""
         shrink_and_perturb(self.online, fresh, self.reset.keep)
         self.copy()
+
+
+@torch.no_grad()
+def shrink_and_perturb(network: QNetwork, fresh: QNetwork, keep: float) -> None:
+    """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind
+    it anew (D'Oro et al. 2023; Schwarzer et al. 2023, section 3; Ash and Adams 2020).
+
+    Args:
+        fresh: the same network, newly initialized.
+    """
+    new = fresh.state_dict()
+    for name, value in network.state_dict().items():
+        if name.startswith("torso.") and value.is_floating_point():
+            value.lerp_(new[name], 1 - keep)
+        elif name != "mean_frame":
+            value.copy_(new[name])

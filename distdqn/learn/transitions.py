@@ -1,29 +1,28 @@
 """The loss over windows of which only the first step counts: single transitions, with n-step returns."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from distdqn.algo.augment import random_intensity, random_shift
 from distdqn.algo.priority import normalize_importance
 from distdqn.algo.returns import n_step
-from distdqn.config import AgentConfig, LearnerConfig
-from distdqn.learn.augment import views
+from distdqn.config import AgentConfig, AugmentConfig, LearnerConfig
 from distdqn.learn.bellman import Bellman
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.objective import Horizon, Objective, Outcome, Rewards
-from distdqn.nets.head import Values
+from distdqn.nets.heads import Values
 from distdqn.nets.qnetwork import QNetwork, stack_frames
 
 
 class Prepared(NamedTuple):
     """What a loss over transitions has of a minibatch of B, augmented k times at t, before it needs the online
-    network: what the torso sees at t-1, returns, the target network's values at t, and, for Double Q-learning, what
-    the torso sees there."""
+    network: importance and action, what the torso sees at t-1, returns, the target network's values at t, and, for
+    Double Q-learning, what the torso sees there."""
 
-    batch: Minibatch
+    importance: Tensor
+    a_tm1: Tensor
     x_tm1: Tensor
     r_t: Tensor
     discount_t: Tensor
@@ -46,6 +45,17 @@ def observations(batch: Minibatch, steps: Tensor, stack: int) -> tuple[Tensor, T
         return first, later
     # planes last, as convolutions on a CPU want it; faster than `contiguous(memory_format=...)` for bytes
     return torch.stack(first.unbind(1), -1).movedim(-1, 1), torch.stack(later.unbind(1), -1).movedim(-1, 1)
+
+
+def views(config: AugmentConfig, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` differently augmented copies of uint8 `[B, S, H, W]`, one after the other: `[count * B, S, H, W]`
+    (Yarats et al. 2021, section 3.1)."""
+    images = images.repeat(count, 1, 1, 1) if config.kind != "none" else images
+    if config.kind in ("shift", "both"):
+        images = random_shift(images, config.pixels, generator)
+    if config.kind in ("intensity", "both"):
+        images = random_intensity(images, config.intensity, generator)
+    return images
 
 
 def make_transition_loss(
@@ -73,16 +83,8 @@ def make_transition_loss(
             r_t = bellman.reward(r_t, q_tm1, a_tm1)
             return x_tm1, r_t, target.values(x_t, None, tau_t)[0], x_t if needs.needs_selector else None
 
-    def from_online(
-        x_tm1: Tensor,
-        a_tm1: Tensor,
-        r_t: Tensor,
-        discount_t: Tensor,
-        values_t: Values,
-        x_t: Tensor | None,
-        weight: Tensor,
-        tau_tm1: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def from_online(ready: Prepared, tau_tm1: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        importance, a_tm1, x_tm1, r_t, discount_t, values_t, x_t = ready
         batch = len(a_tm1)
         values_tm1, _ = online.values(x_tm1, None, tau_tm1)
         with torch.no_grad():
@@ -91,7 +93,7 @@ def make_transition_loss(
             goal = goal.unflatten(0, (k, batch)).mean(0)
         loss, priority = bellman.loss(values_tm1, a_tm1.repeat(m), goal.repeat(m, *[1] * (goal.dim() - 1)))
         loss, priority = loss.view(m, batch).mean(0), priority.view(m, batch).mean(0)
-        return (normalize_importance(weight) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
+        return (normalize_importance(importance) * loss).mean(), priority, values_tm1.q.detach().mean(-1)[:batch]
 
     if compiled:
         from_target = torch.compile(from_target, dynamic=False)
@@ -101,17 +103,12 @@ def make_transition_loss(
         reward, discount = rewards(batch, horizon.discount)
         returns = n_step(reward, batch.terminated, batch.last, discount, horizon.n)
         s_tm1, s_t = observations(batch, returns.steps, stack)
-        if augment.kind != "none":
-            s_tm1, s_t = views(augment, s_tm1, m, generator), views(augment, s_t, k, generator)
-        tau_t = target.head.fractions(len(s_t), generator, online=False)
-        x_tm1, r_t, values_t, x_t = from_target(s_tm1, batch.action[:, 0], returns.returns, s_t, tau_t)
-        return Prepared(batch, x_tm1, r_t, returns.discount, values_t, x_t)
+        s_tm1, s_t = views(augment, s_tm1, m, generator), views(augment, s_t, k, generator)
+        tau_t, a_tm1 = target.head.fractions(len(s_t), generator, online=False), batch.action[:, 0]
+        x_tm1, r_t, values_t, x_t = from_target(s_tm1, a_tm1, returns.returns, s_t, tau_t)
+        return Prepared(batch.importance, a_tm1, x_tm1, r_t, returns.discount, values_t, x_t)
 
     def learn(ready: Prepared, generator: torch.Generator) -> Outcome:
-        batch, x_tm1, r_t, discount_t, values_t, x_t = ready
-        tau_tm1 = online.head.fractions(len(x_tm1), generator, online=True)
-        return Outcome(
-            *from_online(x_tm1, batch.action[:, 0], r_t, discount_t, values_t, x_t, batch.importance, tau_tm1)
-        )
+        return Outcome(*from_online(ready, online.head.fractions(len(ready.x_tm1), generator, online=True)))
 
     return Objective(prepare, learn)

@@ -1,10 +1,8 @@
 """Gradients of weights, computed on another thread while the gradient goes on through the network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import MethodType, TracebackType
+from types import MethodType
 from typing import Any
 
 import torch
@@ -62,9 +60,7 @@ class WeightGradients:
     def __enter__(self) -> None:
         self._running.clear()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Waits for what is still computed and adds all of it to the parameters' `grad`.
 
         Raises:

@@ -1,27 +1,30 @@
 """Parameters and buffers of a module as NumPy arrays by name: what travels between processes and lies on disk."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
 
 
-def module_arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """A copy of the parameters and buffers by name, on the CPU."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
+class ArrayModule(nn.Module):
+    """A module that gives and takes its parameters and buffers as arrays."""
 
+    key = "agent.network"
+    """The settings that decide what they are, for the error where they do not fit."""
 
-def load_module_arrays(module: nn.Module, arrays: dict[str, np.ndarray], key: str = "agent.network") -> None:
-    """Takes over what `module_arrays` of the same module gave.
+    def arrays(self) -> dict[str, np.ndarray]:
+        """A copy of the parameters and buffers by name, on the CPU."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
-    Raises:
-        ValueError: other names or shapes, so the settings under `key` were others.
-    """
-    own = module.state_dict()
-    if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
-        raise ValueError(f"these weights belong to another network: {key} or the environment differs")
-    with torch.no_grad():
-        for name, value in own.items():
-            # the arrays may be read-only views of shared memory, which from_numpy warns about
-            value.copy_(torch.from_numpy(np.array(arrays[name])))
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes over what `arrays` of the same module gave.
+
+        Raises:
+            ValueError: other names or shapes, so the settings under `key` were others.
+        """
+        own = self.state_dict()
+        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+            raise ValueError(f"these weights belong to another network: {self.key} or the environment differs")
+        with torch.no_grad():
+            for name, value in own.items():
+                # the arrays may be read-only views of shared memory, which from_numpy warns about
+                value.copy_(torch.from_numpy(np.array(arrays[name])))

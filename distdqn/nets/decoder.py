@@ -1,7 +1,5 @@
 """From a torso's features back to an image."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """How weights start, by name. Biases start at zero, except with `fan_in`."""
 
-from __future__ import annotations
-
 from torch import nn
 
 

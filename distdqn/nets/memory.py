@@ -1,12 +1,9 @@
 """From a sequence of features to a state that remembers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
 from distdqn.config import MemoryConfig
-from distdqn.config.section import build
 from distdqn.nets.transformer import Block
 
 
@@ -24,10 +21,6 @@ class Memory(nn.Module):
 
     features: int
     size: int
-
-    def initial(self, count: int) -> Tensor:
-        """The state at an episode's start, float32 `[count, M]`."""
-        return torch.zeros(count, self.size)
 
     def unroll(self, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """T steps: `forward` for one after the other, from a zero state where an episode starts.
@@ -191,9 +184,3 @@ class Transformer(Memory):
 
 
 MEMORIES = {"none": NoMemory, "rnn": RNN, "gru": GRU, "lstm": LSTM, "transformer": Transformer}
-
-
-def make_memory(config: MemoryConfig, features: int) -> Memory:
-    """The memory that `config` names, for inputs of D = `features` numbers."""
-    memory: Memory = build(config, MEMORIES, features)
-    return memory

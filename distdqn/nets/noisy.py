@@ -1,7 +1,5 @@
 """Linear layers whose weights are noisy, so that the network itself explores."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

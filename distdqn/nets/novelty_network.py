@@ -1,13 +1,10 @@
 """The networks behind the intrinsic reward of Never Give Up (Badia et al. 2020, section 2 and figure 1)."""
 
-from __future__ import annotations
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distdqn.config import BonusConfig, TorsoConfig
-from distdqn.nets.arrays import load_module_arrays, module_arrays
+from distdqn.nets.arrays import ArrayModule
 from distdqn.nets.initialize import initialize
 from distdqn.nets.qnetwork import as_floats
 from distdqn.nets.torso import make_torso
@@ -56,12 +53,14 @@ def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
     return nn.Sequential(nn.Linear(spec.observation_shape[0], HIDDEN), nn.ReLU()), HIDDEN
 
 
-class NoveltyNetwork(nn.Module):
+class NoveltyNetwork(ArrayModule):
     """The embedding with its inverse dynamics, and a random network with its predictor.
 
     Observations are `[B, S * C, H, W]` uint8 or bool, or `[B, D]` float32 throughout; they are normalized here, by what
     `measure` has seen. E is `config.embedding`. The random network never changes; `arrays` carries it too.
     """
+
+    key = "agent.bonus"
 
     def __init__(self, config: BonusConfig, spec: EnvSpec) -> None:
         super().__init__()
@@ -104,15 +103,3 @@ class NoveltyNetwork(nn.Module):
     def _inputs(self, observation: Tensor) -> Tensor:
         inputs: Tensor = self.normalize(as_floats(observation))
         return inputs
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """A copy of the parameters and buffers by name, on the CPU."""
-        return module_arrays(self)
-
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` of the same network gave.
-
-        Raises:
-            ValueError: other names or shapes, so another network.
-        """
-        load_module_arrays(self, arrays, "agent.bonus")

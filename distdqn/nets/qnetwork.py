@@ -1,23 +1,20 @@
 """The Q-network: torso -> memory -> head."""
 
-from __future__ import annotations
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distdqn.config import NetworkConfig
-from distdqn.nets.arrays import load_module_arrays, module_arrays
-from distdqn.nets.head import Values
-from distdqn.nets.heads import make_head
+from distdqn.config.section import build
+from distdqn.nets.arrays import ArrayModule
+from distdqn.nets.heads import HEADS, Head, Values
 from distdqn.nets.initialize import initialize
-from distdqn.nets.memory import make_memory
+from distdqn.nets.memory import MEMORIES, Memory
 from distdqn.nets.torso import make_torso
 from distdqn.types import EnvSpec
 
 
-class QNetwork(nn.Module):
+class QNetwork(ArrayModule):
     """Action values of observations, and of what came before them.
 
     The state of a slot, float32 `[M]`, is all that the network knows of the past:
@@ -44,8 +41,8 @@ class QNetwork(nn.Module):
         self.previous, self.context = 2 * config.previous, int(contexts > 1)
         self.torso = make_torso(config.torso, spec.observation_shape)
         inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
-        self.memory = make_memory(config.memory, inputs)
-        self.head = make_head(config.head, self.memory.features, spec.num_actions)
+        self.memory: Memory = build(config.memory, MEMORIES, inputs)
+        self.head: Head = build(config.head, HEADS, self.memory.features, spec.num_actions)
         initialize(self, config.initializer)
 
     @property
@@ -123,8 +120,7 @@ class QNetwork(nn.Module):
         b, t = start.shape
         with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.torso(self.scaled(observation.flatten(0, 1)))
-        if not self.state_size:
-            with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+            if not self.state_size:
                 return self.head(features, tau), state
         own, rest = state[:, : self.memory.size], state[:, self.memory.size :]
         last_action, last_reward, context = self._past(rest)
@@ -160,18 +156,6 @@ class QNetwork(nn.Module):
         been measured yet."""
         if self.contrast and not self.mean_frame.any():
             self.mean_frame.copy_(frames.flatten(0, -3).float().mean(0) / 255)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """A copy of the parameters and buffers by name, on the CPU."""
-        return module_arrays(self)
-
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` of the same network gave.
-
-        Raises:
-            ValueError: other names or shapes, so another network.
-        """
-        load_module_arrays(self, arrays)
 
 
 def as_floats(observation: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """From observations to features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -156,24 +154,28 @@ class Residual(nn.Module):
         return maps + block
 
 
-def plain_body(config: TorsoConfig, inputs: int) -> list[nn.Module]:
-    """The layers of a `PLAIN` torso for `inputs` channels."""
+def plain(config: TorsoConfig, shape: Sequence[int]) -> Torso:
+    """A `PLAIN` torso for images `[P, H, W]`."""
     body: list[nn.Module] = []
-    for layer in PLAIN[config.kind]:
+    inputs, layers, least = shape[0], PLAIN[config.kind], 1
+    for layer in layers:
         outputs = layer.channels * config.width
         body += [*convolution(config.normalize, inputs, outputs, layer.kernel, layer.stride), nn.ReLU()]
         if layer.pool > 1:
             body.append(nn.MaxPool2d(layer.pool))
         inputs = outputs
-    return body
+    for layer in reversed(layers):  # the side that leaves one pixel after the last layer
+        least = (least * layer.pool - 1) * layer.stride + layer.kernel
+    return Convolutions(shape, body, least, config.pool)
 
 
-def impala_body(config: TorsoConfig, inputs: int) -> list[nn.Module]:
-    """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for `inputs` channels.
+def impala(config: TorsoConfig, shape: Sequence[int]) -> Torso:
+    """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for images `[P, H, W]`.
 
     Spectral normalization is of the residual blocks alone (Clark et al. 2024).
     """
     body: list[nn.Module] = []
+    inputs = shape[0]
     for channels in IMPALA:
         outputs = channels * config.width
         entry = "none" if config.normalize == "spectral" else config.normalize
@@ -184,25 +186,7 @@ def impala_body(config: TorsoConfig, inputs: int) -> list[nn.Module]:
             Residual(config.normalize, outputs),
         ]
         inputs = outputs
-    return [*body, nn.ReLU()]
-
-
-def smallest_side(layers: Sequence[Layer]) -> int:
-    """Side of the smallest image that leaves one pixel after the last layer."""
-    side = 1
-    for layer in reversed(layers):
-        side = (side * layer.pool - 1) * layer.stride + layer.kernel
-    return side
-
-
-def plain(config: TorsoConfig, shape: Sequence[int]) -> Torso:
-    """A `PLAIN` torso for images `[S, H, W]`."""
-    return Convolutions(shape, plain_body(config, shape[0]), smallest_side(PLAIN[config.kind]), config.pool)
-
-
-def impala(config: TorsoConfig, shape: Sequence[int]) -> Torso:
-    """The residual torso for images `[S, H, W]`."""
-    return Convolutions(shape, impala_body(config, shape[0]), 1, config.pool)
+    return Convolutions(shape, [*body, nn.ReLU()], 1, config.pool)
 
 
 TORSOS = {"mlp": Flat, "tabular": Flat, "impala": impala, **dict.fromkeys(PLAIN, plain)}

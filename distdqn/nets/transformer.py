@@ -1,7 +1,5 @@
 """A block of a gated transformer (Parisotto et al. 2020, GTrXL)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

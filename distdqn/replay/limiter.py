@@ -1,7 +1,5 @@
 """Holds the ratio of windows sampled to transitions stored, from both sides, by arithmetic alone."""
 
-from __future__ import annotations
-
 import math
 
 from distdqn.types import State
@@ -11,13 +9,13 @@ class SamplesPerInsert:
     """How many transitions and how many samples may be asked for now, calls in flight counted.
 
     As Reverb's `SampleToInsertRatio` (Cassirer et al. 2021, arXiv:2102.04736), but it never blocks: its
-    caller asks for room, reserves, and commits or cancels when the call has ended.
+    caller asks for room, reserves, and commits when the call has ended.
 
     ```
     if limiter.room_to_insert() >= quantum:
         limiter.reserve_insert(quantum)      # then call actor.rollout and shard.add
         ...
-        limiter.commit_insert(stored, quantum)   # or, if the call failed: limiter.cancel_insert(quantum)
+        limiter.commit_insert(stored, quantum)   # 0 stored, if the call failed
     ```
 
     *Filling*: until `min_size` transitions are stored nothing may be sampled. After that the *balance*
@@ -57,7 +55,8 @@ class SamplesPerInsert:
         """Windows ever drawn."""
         self.filled = 0
         """Of the transitions stored, those that filled the replay up to `min_size` and earned no samples."""
-        self._balance = 0.0
+        self.balance = 0.0
+        """Windows that the transitions stored have earned beyond those drawn; negative: drawn ahead."""
         self._to_fill = min_size
         self._inserts_in_flight = 0
         self._samples_in_flight = 0
@@ -68,23 +67,18 @@ class SamplesPerInsert:
         return self._to_fill > 0
 
     @property
-    def balance(self) -> float:
-        """Windows that the transitions stored have earned beyond those drawn; negative: drawn ahead."""
-        return self._balance
-
-    @property
     def samples_per_insert(self) -> float:
         """What the ratio has come to: windows drawn by transitions stored beyond filling, 0 before."""
         return self.sampled / max(1, self.inserted - self.filled)
 
     def room_to_insert(self) -> int:
         """Transitions that may be asked for now."""
-        earned = (self.slack - self._balance) / self.ratio
+        earned = (self.slack - self.balance) / self.ratio
         return max(0, math.floor(self._to_fill + earned) - self._inserts_in_flight)
 
     def room_to_sample(self) -> int:
         """Windows that may be drawn now."""
-        return 0 if self.filling else max(0, math.floor(self._balance + self.slack) - self._samples_in_flight)
+        return 0 if self.filling else max(0, math.floor(self.balance + self.slack) - self._samples_in_flight)
 
     def reserve_insert(self, n: int) -> None:
         """Counts a call in flight that may bring up to `n` transitions; ValueError without room."""
@@ -93,17 +87,15 @@ class SamplesPerInsert:
         self._inserts_in_flight += n
 
     def commit_insert(self, n: int, reserved: int) -> None:
-        """A call that had reserved `reserved` has stored `n` of them."""
-        self._end_insert(n, reserved)
+        """A call that had reserved `reserved` has stored `n` of them, 0 where it failed."""
+        if not 0 <= n <= reserved <= self._inserts_in_flight:
+            raise ValueError(f"{n} of {reserved} transitions reserved, {self._inserts_in_flight} in flight")
+        self._inserts_in_flight -= reserved
         fill = min(n, self._to_fill)
         self._to_fill -= fill
-        self._balance += self.ratio * (n - fill)
+        self.balance += self.ratio * (n - fill)
         self.inserted += n
         self.filled += fill
-
-    def cancel_insert(self, reserved: int) -> None:
-        """A call that had reserved `reserved` has failed and stored nothing."""
-        self._end_insert(0, reserved)
 
     def reserve_sample(self, n: int) -> None:
         """Counts a call in flight that may draw up to `n` windows; ValueError without room."""
@@ -112,15 +104,12 @@ class SamplesPerInsert:
         self._samples_in_flight += n
 
     def commit_sample(self, n: int, reserved: int) -> None:
-        """A call that had reserved `reserved` has drawn `n` of them."""
-        self._end_sample(n, reserved)
-        self._balance -= n
+        """A call that had reserved `reserved` has drawn `n` of them, 0 where it failed."""
+        if not 0 <= n <= reserved <= self._samples_in_flight:
+            raise ValueError(f"{n} of {reserved} samples reserved, {self._samples_in_flight} in flight")
+        self._samples_in_flight -= reserved
+        self.balance -= n
         self.sampled += n
-        self._forgive()
-
-    def cancel_sample(self, reserved: int) -> None:
-        """A call that had reserved `reserved` has failed and drawn nothing."""
-        self._end_sample(0, reserved)
         self._forgive()
 
     def refill(self, stored: int) -> None:
@@ -139,7 +128,7 @@ class SamplesPerInsert:
             "inserted": self.inserted,
             "sampled": self.sampled,
             "filled": self.filled,
-            "balance": self._balance,
+            "balance": self.balance,
             "to_fill": self._to_fill,
         }
 
@@ -150,7 +139,7 @@ class SamplesPerInsert:
         goes on with another ratio or batch size neither waits for old debts nor catches up on them.
         """
         self.inserted, self.sampled, self.filled = (int(state[k]) for k in ("inserted", "sampled", "filled"))
-        self._balance = min(max(float(state["balance"]), -self.slack), self.slack)
+        self.balance = min(max(float(state["balance"]), -self.slack), self.slack)
         self._to_fill = int(state["to_fill"])
         self._inserts_in_flight = self._samples_in_flight = 0
         self._forgive()
@@ -158,14 +147,4 @@ class SamplesPerInsert:
     def _forgive(self) -> None:
         """While filling, drops what was earned, but for what samples still in flight may need."""
         if self.filling:
-            self._balance = min(self._balance, max(0.0, self._samples_in_flight - self.slack))
-
-    def _end_insert(self, n: int, reserved: int) -> None:
-        if not 0 <= n <= reserved <= self._inserts_in_flight:
-            raise ValueError(f"{n} of {reserved} transitions reserved, {self._inserts_in_flight} in flight")
-        self._inserts_in_flight -= reserved
-
-    def _end_sample(self, n: int, reserved: int) -> None:
-        if not 0 <= n <= reserved <= self._samples_in_flight:
-            raise ValueError(f"{n} of {reserved} samples reserved, {self._samples_in_flight} in flight")
-        self._samples_in_flight -= reserved
+            self.balance = min(self.balance, max(0.0, self._samples_in_flight - self.slack))

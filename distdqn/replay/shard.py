@@ -1,7 +1,5 @@
 """One shard of the replay: the ring of segments, their priorities, and sampling from them."""
 
-from __future__ import annotations
-
 import numpy as np
 import psutil
 

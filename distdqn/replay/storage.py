@@ -8,8 +8,6 @@ Keys name a window for as long as anyone may ask for it, in one non-negative int
 `offset` is the window's start in its segment. A segment's place in the ring is `insertion % capacity`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,9 +155,9 @@ class SegmentRing:
 
     def restore(self, state: State) -> None:
         """Takes over a `state()`; ValueError if it is of a ring of another size."""
-        theirs, ours = (state["capacity"], state["segment_steps"]), (self.capacity, self.segment_steps)
-        if theirs != ours:
-            raise ValueError(f"a ring of (capacity, segment_steps) = {theirs} cannot be restored into {ours}")
+        saved, own = (state["capacity"], state["segment_steps"]), (self.capacity, self.segment_steps)
+        if saved != own:
+            raise ValueError(f"a ring of (capacity, segment_steps) = {saved} cannot be restored into {own}")
         self.count = int(state["count"])
         self._allocate(state["arrays"])
         for name, array in state["arrays"].items():
@@ -175,10 +173,9 @@ class SegmentRing:
         for name, array in incoming.items():
             if array.dtype != _DTYPES.get(name, array.dtype):
                 raise ValueError(f"{name} is {array.dtype}, must be {_DTYPES[name]}")
-            held = self._arrays.get(name)
-            if held is not None and (array.dtype, array.shape[1:]) != (held.dtype, held.shape[1:]):
-                theirs, ours = (array.dtype, array.shape[1:]), (held.dtype, held.shape[1:])
-                raise ValueError(f"{name} has dtype and shape {theirs}, the segments held have {ours}")
+            new, held = ((a.dtype, a.shape[1:]) for a in (array, self._arrays.get(name, array)))
+            if new != held:
+                raise ValueError(f"{name} has dtype and shape {new}, the segments held have {held}")
             if len(array) != number:
                 raise ValueError(f"{name} has {len(array)} segments, action has {number}")
         starts, steps, frames = (incoming[n].shape[1] for n in ("valid", "action", "frames"))

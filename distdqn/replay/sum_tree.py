@@ -1,7 +1,5 @@
 """A sum tree: leaves with weights, drawn in proportion to them (Schaul et al. 2016, appendix B.2.1)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

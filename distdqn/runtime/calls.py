@@ -1,7 +1,5 @@
 """Calls that have been asked and not yet answered."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -22,7 +20,7 @@ class Call:
     method: str
     refs: tuple[Ref, ...]
     asked: float = field(default_factory=time.monotonic)
-    task: Task | None = None
+    task: "Task | None" = None
     answered: bool = False
     value: Any = None
     error: NoAnswer | None = None
@@ -40,8 +38,7 @@ class Calls:
         self.engine = engine
         self._calls: dict[Ref, Call] = {}
         self._count: Counter[tuple[str, str]] = Counter()
-        self._answered: dict[str, float] = {}
-        self._lives: dict[str, int] = {}
+        self._answered: dict[str, tuple[Handle, float]] = {}
 
     def ask(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks `handle` for `method(*args)`."""
@@ -72,19 +69,18 @@ class Calls:
     def _take(self, ref: Ref) -> Call:
         call = self._calls.pop(ref)
         self._count[call.method, call.handle.name] -= 1
-        self._answered[call.handle.name] = time.monotonic()
-        self._lives[call.handle.name] = call.handle.life
+        self._answered[call.handle.name] = call.handle, time.monotonic()
         return call
 
     def has_answered(self, handle: Handle) -> bool:
         """True once this life of the component has answered a call."""
-        return self._lives.get(handle.name) == handle.life
+        return handle.name in self._answered and self._answered[handle.name][0] == handle
 
     def waiting(self, method: str, now: float) -> dict[Handle, float]:
         """Seconds that each component with calls of this method has let pass since it answered last, or since
         the oldest of them was asked."""
         waits: dict[Handle, float] = {}
         for call in self.of(method):
-            since = max(call.asked, self._answered.get(call.handle.name, 0.0))
+            since = max(call.asked, self._answered.get(call.handle.name, (call.handle, 0.0))[1])
             waits[call.handle] = max(waits.get(call.handle, 0.0), now - since)
         return waits

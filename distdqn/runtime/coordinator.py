@@ -13,8 +13,6 @@ Each word is a call to a component; the flow below it asks, and its task goes on
 result of a call is opened here, the rest is handed on by reference.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What the coordinator needs of whatever runs the components."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,6 +48,20 @@ class Beside:
     name: str
 
 
+def home_of(name: str, place: Needs | Beside, homes: dict[str, str]) -> str:
+    """The component whose process `name` is in, itself or another; `homes` says it of those that have been started.
+
+    Raises:
+        ValueError: it is to be beside one that is beside another.
+    """
+    if isinstance(place, Needs):
+        return name
+    home = homes[place.name]
+    if home != place.name:
+        raise ValueError(f"{name} cannot be beside {place.name}, which is itself beside {home}: name {home}")
+    return home
+
+
 Ref = Any
 """A result that may not be there yet. Passed as an argument of a call it arrives there as its value, without
 passing through the coordinator."""
@@ -68,16 +80,14 @@ class Engine(Protocol):
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         """Starts (or starts anew) the component `name`, made there by `build(*args)`, in a process of its own or in
-        that of another component. An earlier life of it is over at once."""
-        ...
+        that of another component. An earlier life of it is over at once. ValueError beside one that is beside another.
+        """
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         """Asks for `method(*args)`; calls to one component run one after the other, in order."""
-        ...
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
         """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
-        ...
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         """The value, waiting for it.
@@ -88,20 +98,15 @@ class Engine(Protocol):
             DataLost: an argument or the result itself is gone.
             Exception: what the method raised.
         """
-        ...
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""
-        ...
 
     def kill(self, handle: Handle) -> None:
         """Ends the component, and those that share its process, without asking."""
-        ...
 
     def pid(self, handle: Handle) -> int:
         """Process id of the component on its machine."""
-        ...
 
     def close(self) -> None:
         """Ends every component."""
-        ...

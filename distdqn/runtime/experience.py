@@ -1,7 +1,5 @@
 """From actors to shards: rollouts are asked for as the limiter allows, and their segments stored."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from distdqn.runtime.calls import Task
@@ -65,7 +63,7 @@ class Experience:
         try:
             stats: RolloutStats = yield rollout
         except NoAnswer:
-            s.limiter.cancel_insert(s.rollout_size)
+            s.limiter.commit_insert(0, s.rollout_size)
             self.publish()  # the weights may have been lost with the machine that held them
             return
         s.progress.rollout(stats, s.version)
@@ -79,6 +77,6 @@ class Experience:
             s.progress.count["stored"] += stats.transitions
             s.limiter.commit_insert(stats.transitions, s.rollout_size)
             return
-        s.limiter.cancel_insert(s.rollout_size)
+        s.limiter.commit_insert(0, s.rollout_size)
         s.progress.count["dropped"] += stats.transitions
         s.progress.faults["dropped_transitions"] += stats.transitions

@@ -1,7 +1,5 @@
 """What a run leaves on disk besides its metrics: checkpoints, videos, bad batches, scores."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,8 +32,7 @@ class Keeper:
         extra: Callable[[], State],
         event: Callable[[str], None],
     ) -> None:
-        self.folder, self.config, self.spec = folder, config, spec
-        self.extra, self.event = extra, event
+        self.folder, self.config, self.spec, self.extra, self.event = folder, config, spec, extra, event
         self.final: dict[str, Any] = {}
         self._protected: str | None = None
         self._filming: Future[Path] | None = None
@@ -79,14 +76,8 @@ class Keeper:
         mean = float(np.mean(result.returns))
         self.event(f"evaluation: {mean:.2f} mean return of {len(result.returns)} episodes")
         if final:
-            self.final = {
-                "final_evaluation": {
-                    **self.scores(result),
-                    "episodes": len(result.returns),
-                    "returns": list(result.returns),
-                    "checkpoint": name,
-                }
-            }
+            scores = self.scores(result) | {"episodes": len(result.returns)}
+            self.final = {"final_evaluation": {**scores, "returns": list(result.returns), "checkpoint": name}}
         best = checkpoint.best(self.folder.checkpoints)
         if best is not None and best[1] >= mean:
             return False
@@ -99,12 +90,9 @@ class Keeper:
     def scores(self, result: Evaluation) -> dict[str, float]:
         """The metrics of an evaluation."""
         mean, best = float(np.mean(result.returns)), checkpoint.best(self.folder.checkpoints)
-        values = {
-            "eval/return_mean": mean,
-            "eval/best_return": max(mean, best[1]) if best else mean,
-            "eval/return_median": float(np.median(result.returns)),
-            "eval/length_mean": float(np.mean(result.lengths)),
-        }
+        values = {"eval/return_mean": mean, "eval/best_return": max(mean, best[1]) if best else mean}
+        values["eval/return_median"] = float(np.median(result.returns))
+        values["eval/length_mean"] = float(np.mean(result.lengths))
         normalized = human_normalised(self.config.env.game, mean) if self.config.env.kind == "atari" else None
         if normalized is not None:
             values["eval/human_normalised"] = normalized

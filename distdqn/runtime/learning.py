@@ -1,8 +1,6 @@
 """From shards to the learner and back: minibatches are drawn as the limiter allows, priorities returned,
 weights published."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.algo.priority import beta_at
@@ -35,10 +33,8 @@ class Learning:
             (s.weights,) = s.engine.call(learner, "weights")
             s.version = self._published = s.engine.fetch(s.weights, START_SECONDS).version
         except TimeoutError as error:
-            raise RunFailed(
-                f"the learner does not start ({error}): is the cluster still there? "
-                "`distdqn resume` goes on from the last checkpoint"
-            ) from None
+            why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
+            raise RunFailed(f"the learner does not start ({error}): {why}") from None
 
     def ask(self) -> None:
         """Draws as many minibatches ahead of the learner as may be, in lockstep one call's worth at a time."""
@@ -48,11 +44,8 @@ class Learning:
             if (limit := s.config.budget.updates) is not None:
                 asked = self._draws * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
-            if (
-                updates < 1
-                or s.progress.mass <= 0
-                or s.limiter.room_to_sample() < (updates * c.batch_size * self._positions)
-            ):
+            samples = updates * c.batch_size * self._positions
+            if updates < 1 or s.progress.mass <= 0 or s.limiter.room_to_sample() < samples:
                 return
             s.begin(self._draw(updates))
             if s.lockstep:
@@ -81,7 +74,7 @@ class Learning:
             stats: UpdateStats = yield update
         except NoAnswer:
             self._draws -= 1
-            s.limiter.cancel_sample(samples)
+            s.limiter.commit_sample(0, samples)
             return
         self._draws -= 1
         s.limiter.commit_sample(samples, samples)
@@ -101,10 +94,8 @@ class Learning:
             s.event(f"{stats.skipped} updates skipped: their loss was not finite")
         if stats.aborted:
             path = self.keeper.keep_bad_batch(stats.bad_batch)
-            raise RunFailed(
-                f"the loss was not finite {s.config.learner.max_bad_updates} times in a row; "
-                f"the last batch's provenance is in {path}"
-            )
+            what = f"the loss was not finite {s.config.learner.max_bad_updates} times in a row"
+            raise RunFailed(f"{what}; the last batch's provenance is in {path}")
 
     def publish(self) -> None:
         """Asks the learner for its weights, unless that has been done."""

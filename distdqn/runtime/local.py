@@ -1,13 +1,11 @@
 """Everything in one process: the oracle for the distributed system, and a debugger's friend."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref, home_of
 
 
 @dataclass(eq=False)
@@ -25,13 +23,11 @@ class LocalEngine:
         """The component whose process each would share elsewhere."""
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
-        home = self._homes[place.name] if isinstance(place, Beside) else name
-        life = 0
+        home, handle = home_of(name, place, self._homes), Handle(name, 0)
         if name in self._components:
-            before, _ = self._components[name]
-            life = before.life + 1
-            self.kill(before)
-        handle = Handle(name, life)
+            earlier, _ = self._components[name]
+            handle = Handle(name, earlier.life + 1)
+            self.kill(earlier)
         self._components[name], self._homes[name] = (handle, build(*args)), home
         return handle
 

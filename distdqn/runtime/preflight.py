@@ -1,7 +1,5 @@
 """What must be true before anything heavy starts."""
 
-from __future__ import annotations
-
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +24,7 @@ def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
     steps, window = config.actors.rollout_steps, config.agent.window
     frames = (spec.stack - 1 + steps + window) * spec.frame_bytes
     per_step = sum(f.nbytes for f in (*STEP_FIELDS, *agent_fields(config.agent))) * (steps + window)
-    leaves = 1
-    while leaves < config.replay.capacity // config.replay.shards:
-        leaves *= 2
+    leaves = 1 << (config.replay.capacity // config.replay.shards - 1).bit_length()
     tree = 2 * leaves * 8 * config.replay.shards / config.replay.capacity
     memory = 4 * state_size(config, spec) / config.agent.sequence.stride
     return (frames + per_step + steps) / steps + tree + memory
@@ -71,78 +67,69 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     Raises:
         ConfigError: one line that names the key and what would fit.
     """
-    machine = machine or inspect()
+    machine, device = machine or inspect(), config.learner.device
     _check_observations(config, spec)
     _check_imports(config, spec)
-    if config.learner.device.startswith("cuda") and config.engine.address is None:
-        index = int(config.learner.device.partition(":")[2] or 0)
-        if index >= machine.gpus:
-            raise ConfigError(
-                f"learner.device={config.learner.device}: no such CUDA device here, there are "
-                f"{machine.gpus}; use cpu or auto"
-            )
-    if config.engine.address is None:
-        each = bytes_per_transition(config, spec)
-        need = each * config.replay.capacity
-        if need > machine.memory_free * 0.9:
-            fits = int(machine.memory_free * 0.8 / each / 1000) * 1000
-            raise ConfigError(
-                f"replay.capacity={config.replay.capacity}: needs {need / GIB:.1f} GiB of memory, "
-                f"{machine.memory_free / GIB:.1f} GiB are free; {fits} would fit"
-            )
-        store = object_store_bytes(config, spec)
-        if config.engine.kind == "ray" and store > machine.shared_memory_free:
-            larger = f"learner.batch_size={config.learner.batch_size}"
-            if rollout_bytes(config, spec) > batch_bytes(config, spec):
-                larger = f"actors.count={config.actors.count}"
-            raise ConfigError(
-                f"{larger}: batches and rollouts on their way need {store / GIB:.1f} GiB of shared "
-                f"memory, /dev/shm has {machine.shared_memory_free / GIB:.1f} GiB; lower "
-                "learner.batch_size, learner.updates_per_call, actors.count or "
-                "actors.envs_per_actor"
-            )
-    else:
+    if config.engine.address is not None:
         _probe(config.engine.address)
-    free = disk_free(Path(config.run_dir))
-    if free < DISK_NEEDED:
-        raise ConfigError(
-            f"run_dir={config.run_dir}: {free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
+    else:
+        if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= machine.gpus:
+            why = f"no such CUDA device here, there are {machine.gpus}; use cpu or auto"
+            raise refusal("learner.device", device, why)
+        _check_memory(config, spec, machine)
+    if (free := disk_free(Path(config.run_dir))) < DISK_NEEDED:
+        why = f"{free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
+        raise refusal("run_dir", config.run_dir, why)
+
+
+def refusal(key: str, value: object, why: str) -> ConfigError:
+    """The error for `key`, which is `value`."""
+    return ConfigError(f"{key}={value}: {why}")
+
+
+def _check_memory(config: RunConfig, spec: EnvSpec, machine: Machine) -> None:
+    each, free = bytes_per_transition(config, spec), machine.memory_free
+    need = each * config.replay.capacity
+    if need > free * 0.9:
+        fits = int(free * 0.8 / each / 1000) * 1000
+        why = f"needs {need / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are free; {fits} would fit"
+        raise refusal("replay.capacity", config.replay.capacity, why)
+    store, free = object_store_bytes(config, spec), machine.shared_memory_free
+    if config.engine.kind == "ray" and store > free:
+        why = (
+            f"batches and rollouts on their way need {store / GIB:.1f} GiB of shared memory, /dev/shm has "
+            f"{free / GIB:.1f} GiB; lower learner.batch_size, learner.updates_per_call, actors.count or "
+            "actors.envs_per_actor"
         )
+        if rollout_bytes(config, spec) > batch_bytes(config, spec):
+            raise refusal("actors.count", config.actors.count, why)
+        raise refusal("learner.batch_size", config.learner.batch_size, why)
 
 
 def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
     """Refuses parts of the agent that cannot look at what the environment shows."""
-    agent, torso = config.agent, config.agent.network.torso
-    needs_images = {
-        "agent.network.torso.kind": torso.kind if torso.kind in CONVOLUTIONAL else None,
-        "agent.auxiliary.kind": agent.auxiliary.kind if agent.auxiliary.kind == "autoencoder" else None,
-        "learner.augment.kind": config.learner.augment.kind if config.learner.augment.kind != "none" else None,
+    agent, torso, augment = config.agent, config.agent.network.torso, config.learner.augment.kind
+    needs_images: dict[str, str] = {
+        "agent.network.torso.kind": torso.kind if torso.kind in CONVOLUTIONAL else "none",
+        "agent.auxiliary.kind": agent.auxiliary.kind if agent.auxiliary.kind == "autoencoder" else "none",
+        "learner.augment.kind": augment,
     }
     for key, value in needs_images.items():
-        if value is not None and not spec.pixels:
-            raise ConfigError(
-                f"{key}={value}: needs images, but {spec.name} gives vectors of {spec.frame_shape[0]} numbers; "
-                "agent=mlp learns from those"
-            )
-    if config.learner.augment.kind in ("intensity", "both") and spec.frame_dtype == "bool":
-        raise ConfigError(
-            f"learner.augment.kind={config.learner.augment.kind}: bool images as {spec.name} gives have no intensity; "
-            "use shift"
-        )
+        if value != "none" and not spec.pixels:
+            why = f"needs images, but {spec.name} gives vectors of {spec.frame_shape[0]} numbers"
+            raise refusal(key, value, f"{why}; agent=mlp learns from those")
+    if augment in ("intensity", "both") and spec.frame_dtype == "bool":
+        why = f"bool images as {spec.name} gives have no intensity; use shift"
+        raise refusal("learner.augment.kind", augment, why)
     if agent.network.contrast and len(spec.frame_shape) == 3:
-        raise ConfigError(
-            f"agent.network.contrast={agent.network.contrast}: is for grey images, but {spec.name} gives "
-            f"{spec.channels} channels; use 0"
-        )
+        why = f"is for grey images, but {spec.name} gives {spec.channels} channels; use 0"
+        raise refusal("agent.network.contrast", agent.network.contrast, why)
     if torso.kind == "tabular" and spec.pixels:
-        raise ConfigError(
-            f"agent.network.torso.kind=tabular: needs one-hot vectors, but {spec.name} gives images; "
-            "use dqn_2015, dqn_2013 or mlp"
-        )
+        why = f"needs one-hot vectors, but {spec.name} gives images; use dqn_2015, dqn_2013 or mlp"
+        raise refusal("agent.network.torso.kind", torso.kind, why)
     if torso.pretrained and not Path(torso.pretrained).is_file():
-        raise ConfigError(
-            f"agent.network.torso.pretrained={torso.pretrained}: no such file; `distdqn pretrain` writes one"
-        )
+        why = "no such file; `distdqn pretrain` writes one"
+        raise refusal("agent.network.torso.pretrained", torso.pretrained, why)
 
 
 def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
@@ -150,14 +137,14 @@ def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
     agent = config.agent
     network = agent.network
     parts = (network.torso, network.memory, network.head, agent.bootstrap, agent.exploration, agent.auxiliary)
-    own = [part for part in parts if isinstance(part.kind, Import)]
-    for part in own:
+    imported = [part for part in parts if isinstance(part.kind, Import)]
+    for part in imported:
         Import(part.kind).load(f"{part.key}.kind")
-    if not own:
+    if not imported:
         return
     import torch  # late, since it takes seconds
 
-    from distdqn.act.exploration import make_exploration
+    from distdqn.act.exploration import EXPLORATIONS
     from distdqn.learn.auxiliary import AUXILIARIES
     from distdqn.learn.bellman import BOOTSTRAPS
     from distdqn.nets.qnetwork import QNetwork
@@ -165,7 +152,7 @@ def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
     with torch.device("meta"):
         made = QNetwork(network, spec, agent.contexts)
         build(agent.bootstrap, BOOTSTRAPS)
-        make_exploration(agent.exploration, np.arange(1), 1, np.random.default_rng(0))
+        build(agent.exploration, EXPLORATIONS, np.arange(1), 1, np.random.default_rng(0))
         if agent.auxiliary.kind != "none":
             build(agent.auxiliary, AUXILIARIES, made, spec)
 
@@ -173,14 +160,14 @@ def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
 def _probe(address: str) -> None:
     """Ray itself tries for minutes where nobody listens."""
     host, colon, port = address.rpartition(":")
-    if not colon:
-        if address != "auto":
-            raise ConfigError(f"engine.address={address}: must be auto or HOST:PORT")
+    if address == "auto":
         return
+    if not colon:
+        raise refusal("engine.address", address, "must be auto or HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=2).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"engine.address={address}: nobody answers there ({error})") from None
+        raise refusal("engine.address", address, f"nobody answers there ({error})") from None
 
 
 def check_resume(config: RunConfig, spec: EnvSpec) -> None:
@@ -201,6 +188,5 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
         Learner(config.agent, settings, spec, 0).restore(state["learner"])
     except (KeyError, TypeError, ValueError) as error:
         key = "learner.optimizer" if "optimizer" in str(error) else "agent.network"
-        raise ConfigError(
-            f"{key}: {path.name} does not fit {checkpoints.parent / 'config.yaml'} ({' '.join(str(error).split())})"
-        ) from None
+        misfit = f"{path.name} does not fit {checkpoints.parent / 'config.yaml'}"
+        raise ConfigError(f"{key}: {misfit} ({' '.join(str(error).split())})") from None

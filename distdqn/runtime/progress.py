@@ -1,7 +1,5 @@
 """The run's counters, which never go back, and the metrics made from them."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -9,26 +7,9 @@ from collections.abc import Mapping
 from distdqn.config import BudgetConfig
 from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
 
-COUNTERS = (
-    "env_frames",
-    "env_steps",
-    "learner_updates",
-    "samples",
-    "episodes",
-    "emitted",
-    "stored",
-    "dropped",
-    "lost",
-    "stale",
-)
 FAULTS = (
-    "actor_restarts",
-    "shard_restarts",
-    "learner_restarts",
-    "evaluator_restarts",
-    "bad_updates",
-    "dropped_transitions",
-    "lost_transitions",
+    *(f"{component}_restarts" for component in ("actor", "shard", "learner", "evaluator")),
+    *("bad_updates", "dropped_transitions", "lost_transitions"),
 )
 SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
@@ -45,6 +26,7 @@ RECORDED = {
     "stale": "replay/stale_priorities",
 }
 """Counters and the metrics that show them."""
+COUNTERS = (*RECORDED, "samples", "dropped")
 
 
 class Progress:
@@ -159,14 +141,10 @@ class Progress:
         sums, soon = self._sums, training and seconds < SHORTEST_S
         values: dict[str, float] = {
             "time_s": self.time_s,
-            **{name: self.count[name] for name in ("env_frames", "env_steps", "learner_updates")},
+            **{metric: self.count[name] for name, metric in RECORDED.items()},
             "run/fraction": self._share(by_clock=True),
-            "actor/episodes": self.count["episodes"],
             "replay/transitions": self.transitions,
             "replay/samples_per_insert": samples_per_insert,
-            "replay/stale_priorities": self.count["stale"],
-            "replay/emitted": self.count["emitted"],
-            "replay/stored": self.count["stored"],
             "replay/dropped": self.count["dropped"],
             "replay/rss_bytes": sum(s.rss for s in self.shards.values()),
             **{f"faults/{name}": n for name, n in self.faults.items()},
@@ -218,14 +196,13 @@ class Progress:
             seen: the last metrics that were recorded. A process that was killed has counted on after its last
                 checkpoint, and counters never go back.
         """
-        self.count.update({k: int(v) for k, v in state["count"].items()})
-        self.faults.update({k: int(v) for k, v in state["faults"].items()})
-        for name, metric in RECORDED.items():
-            self.count[name] = max(self.count[name], int((seen or {}).get(metric, 0)))
-        for name in self.faults:
-            self.faults[name] = max(self.faults[name], int((seen or {}).get(f"faults/{name}", 0)))
+        seen = seen or {}
+        shown = {name: f"faults/{name}" for name in self.faults}
+        for own, key, metrics in ((self.count, "count", RECORDED), (self.faults, "faults", shown)):
+            own.update({k: int(v) for k, v in state[key].items()})
+            own.update({name: max(own[name], int(seen.get(metric, 0))) for name, metric in metrics.items()})
         self.count["dropped"] = self.count["emitted"] - self.count["stored"]
-        self._earlier_s = max(float(state["time_s"]), (seen or {}).get("time_s", 0.0))
+        self._earlier_s = max(float(state["time_s"]), seen.get("time_s", 0.0))
         self._start = self._since = time.monotonic()
 
 

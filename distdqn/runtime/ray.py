@@ -1,7 +1,5 @@
 """The components as Ray actors. The only file that imports Ray."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distdqn.config import ConfigError
-from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref, home_of
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -72,12 +70,8 @@ class RayEngine:
     def __init__(self, address: str | None, cpus: int, gpus: int, object_store_bytes: int) -> None:
         options: dict[str, Any] = {}
         if address is None:
-            options = {
-                "num_cpus": cpus,
-                "num_gpus": gpus,
-                "object_store_memory": object_store_bytes,
-                "include_dashboard": False,
-            }
+            options = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+            options["object_store_memory"] = object_store_bytes
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
@@ -91,7 +85,7 @@ class RayEngine:
         if address is not None:
             self._check_room(address, cpus, gpus)
         self._components: dict[str, tuple[Handle, Any]] = {}
-        self._needs: dict[str, Needs] = {}
+        self._homes, self._needs = dict[str, str](), dict[str, Needs]()
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
         self._method = functools.cache(_method)
         self._own = address is None
@@ -102,20 +96,18 @@ class RayEngine:
         for kind, asked in (("CPU", cpus), ("GPU", gpus)):
             if there.get(kind, 0) < asked:
                 ray.shutdown()
-                raise ConfigError(
-                    f"engine.address={address}: the run asks for {asked} {kind}s, that cluster has "
-                    f"{there.get(kind, 0):g}; lower actors.count or add machines"
-                )
+                has = f"that cluster has {there.get(kind, 0):g}; lower actors.count or add machines"
+                raise ConfigError(f"engine.address={address}: the run asks for {asked} {kind}s, {has}")
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         if not isinstance(build, type):
             raise TypeError("a Ray component is made by its class")
-        handle = Handle(name, 0)
+        home, handle = home_of(name, place, self._homes), Handle(name, 0)
         if name in self._components:
-            before, host = self._components[name]
-            handle = Handle(name, before.life + 1)
+            earlier, host = self._components[name]
+            handle = Handle(name, earlier.life + 1)
             self._end(host)
-        home = place.name if isinstance(place, Beside) else name
+        self._homes[name] = home
         needs = self._needs[name] = self._needs[home] if isinstance(place, Beside) else place
         host = self._hosts.get(home)
         if host is not None:

@@ -1,7 +1,5 @@
 """Who takes part in a run, and how each is started and replaced."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.act.actor import Actor
@@ -9,6 +7,7 @@ from distdqn.config import RunConfig
 from distdqn.evaluate.evaluator import Evaluator
 from distdqn.learn.learner import Learner
 from distdqn.replay.shard import ReplayShard
+from distdqn.replay.storage import EPOCHS
 from distdqn.runtime.engine import Engine, Handle, Needs
 from distdqn.types import EnvSpec
 
@@ -43,59 +42,34 @@ class Roster:
         share one: a learner on several threads waits for the slowest of them at every layer, while a rollout that
         takes a little longer keeps nobody waiting.
         """
-        c = self.config
-        return self.engine.start(
-            f"actor-{index}",
-            Needs(c.actors.threads, spread=True, yields=True),
-            Actor,
-            c.env,
-            c.agent,
-            c.actors,
-            index,
-            self._seed("actor", index),
-            self.run_id,
-        )
+        c, seed = self.config, self._seed("actor", index)
+        needs = Needs(c.actors.threads, spread=True, yields=True)
+        args = (c.env, c.agent, c.actors, index, seed, self.run_id)
+        return self.engine.start(f"actor-{index}", needs, Actor, *args)
 
     def shard(self, index: int) -> Handle:
         """Starts shard `index`, empty, with an epoch that no shard of this session had."""
-        c = self.config.replay
-        epoch = self._epochs % 4096
+        c, replay, seed = self.config, self.config.replay, self._seed("shard", index)
+        capacity, epoch = replay.capacity // replay.shards, self._epochs % EPOCHS
         self._epochs += 1
-        return self.engine.start(
-            f"shard-{index}",
-            Needs(spread=True),
-            ReplayShard,
-            c,
-            c.capacity // c.shards,
-            self.config.actors.rollout_steps,
-            epoch,
-            self._seed("shard", index),
-            self.config.agent.sequence.stride,
-        )
+        args = (replay, capacity, c.actors.rollout_steps, epoch, seed, c.agent.sequence.stride)
+        return self.engine.start(f"shard-{index}", Needs(spread=True), ReplayShard, *args)
 
     def learner(self) -> Handle:
         """Starts the learner; every life and session begins with the same weights until it is restored."""
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
-        return self.engine.start(
-            "learner", Needs(c.learner.threads, self.gpus), Learner, c.agent, c.learner, self.spec, seed
-        )
+        needs = Needs(c.learner.threads, self.gpus)
+        return self.engine.start("learner", needs, Learner, c.agent, c.learner, self.spec, seed)
 
     def evaluator(self) -> Handle:
         """Starts the evaluator."""
-        c = self.config
-        return self.engine.start(
-            "evaluator",
-            Needs(c.evaluation.threads, yields=True),
-            Evaluator,
-            c.env,
-            c.agent,
-            c.evaluation,
-            self._seed("evaluator", 0),
-        )
+        c, seed = self.config, self._seed("evaluator", 0)
+        needs = Needs(c.evaluation.threads, yields=True)
+        return self.engine.start("evaluator", needs, Evaluator, c.env, c.agent, c.evaluation, seed)
 
     @staticmethod
     def cpus_of(config: RunConfig) -> int:
         """Logical CPUs that all components of `config` ask for together."""
-        c = config
-        return c.actors.count * c.actors.threads + c.replay.shards + c.learner.threads + c.evaluation.threads
+        played = config.actors.count * config.actors.threads
+        return played + config.replay.shards + config.learner.threads + config.evaluation.threads

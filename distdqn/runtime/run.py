@@ -1,7 +1,5 @@
 """A run from its config to its exit code: folder, engine, components, signals."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal
@@ -9,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
 
 import yaml
 
@@ -123,17 +120,13 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         print(f"distdqn: {error}", file=sys.stderr)
         return FAILED
     finally:
-        recorder.summary({"outcome": outcome, **keeper.final, **(_accounts(coordinator) if coordinator else {})})
+        count = coordinator.system.progress.count if coordinator else {}
+        accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
+        recorder.summary({"outcome": outcome, **keeper.final, **accounts})
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
         signals.close()  # only now: a second signal leaves at once while things are being closed, too
-
-
-def _accounts(coordinator: Coordinator) -> dict[str, Any]:
-    """The transitions' accounts, for `summary.json`."""
-    count = coordinator.system.progress.count
-    return {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}}
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Checkpoints, and evaluations and videos of them, beside training."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator
 from typing import Any

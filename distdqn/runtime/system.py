@@ -1,7 +1,5 @@
 """The components of a run, the calls to them, and what happens when one dies."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable

@@ -78,7 +78,7 @@ def test_a_slots_state_is_restarted_where_its_episode_begins(memory: str) -> Non
         for slot in np.nonzero(age == 0)[0]:
             expected[slot] = 0
             expected[slot, -1] = slot  # its context
-        assert torch.equal(policy.before, expected), "the state that the values came from"
+        assert torch.equal(policy.input_state, expected), "the state that the values came from"
         with torch.no_grad():
             values, carried = policy.network(torch.from_numpy(frame), expected.clone())
         np.testing.assert_array_equal(q, values.q.numpy())
@@ -86,7 +86,7 @@ def test_a_slots_state_is_restarted_where_its_episode_begins(memory: str) -> Non
         policy.remember(action, reward)
         # memory | previous action + 1, previous reward | context
         carried[:, -3:-1] = torch.from_numpy(np.stack([action + 1, reward], 1))
-        assert torch.equal(policy.before, expected), "what follows does not change it"
+        assert torch.equal(policy.input_state, expected), "what follows does not change it"
 
 
 def test_the_previous_action_and_reward_arrive() -> None:

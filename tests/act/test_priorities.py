@@ -13,8 +13,7 @@ from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Rollout
 from distdqn.algo.exploration import ngu_mixture
 from distdqn.config import AgentConfig, BonusConfig, SequenceConfig
-from distdqn.nets.heads import make_head
-from tests.configs import agent_config, network_config
+from tests.configs import agent_config, make_head, network_config
 
 SLOTS, ACTIONS = 2, 3
 

@@ -22,7 +22,7 @@ from distdqn.learn.bellman import BOOTSTRAPS
 from distdqn.learn.minibatch import ToDevice, join_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
-from distdqn.nets.head import Head, Values
+from distdqn.nets.heads import Head, Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Batch, Segment, Weights

@@ -27,9 +27,7 @@ class Window:
         self.v = self.q.gather(-1, self.greedy.unsqueeze(-1)).squeeze(-1)
 
     def returns(self, kind: str, gamma: float | Tensor, trace: float) -> Tensor:
-        return lambda_returns(
-            kind, self.reward, self.terminated, self.last, gamma, trace, self.q, self.greedy, self.action, self.dummy
-        )
+        return lambda_returns(kind, self, gamma, trace, self.q, self.greedy)  # type: ignore[arg-type]
 
     def one_step(self, gamma: float) -> Tensor:
         return self.reward + gamma * self.v[:, 1:] * ~self.terminated
@@ -76,17 +74,13 @@ def by_hand(kind: str, **ends: list[bool]) -> list[float]:
     greedy; q of actions that are not greedy is 5."""
     no = [[False, False, False]]
     q = torch.tensor([[[10.0, 5.0], [20.0, 5.0], [30.0, 5.0], [40.0, 5.0]]])
-    return lambda_returns(
-        kind,
-        torch.tensor([[1.0, 2.0, 4.0]]),
-        *(torch.tensor([ends[name]] if name in ends else no) for name in ("terminated", "last")),
-        0.9,
-        0.8,
-        q,
-        torch.zeros(1, 4, dtype=torch.int64),
-        torch.tensor([[1, 0, 1]]),
-        torch.tensor([ends["dummy"]] if "dummy" in ends else no),
-    ).tolist()[0]
+    w = Window(1, 3, 2, 0)
+    w.reward, w.action = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[1, 0, 1]])
+    w.terminated, w.last, w.dummy = (
+        torch.tensor([ends[n]] if n in ends else no) for n in ("terminated", "last", "dummy")
+    )
+    w.q, w.greedy = q, torch.zeros(1, 4, dtype=torch.int64)
+    return w.returns(kind, 0.9, 0.8).tolist()[0]
 
 
 def test_peng_by_hand() -> None:

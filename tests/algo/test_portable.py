@@ -3,6 +3,7 @@ targets carry no gradient."""
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +26,15 @@ SUPPORT = torch.linspace(0, 1, Z)
 IMAGES = torch.randint(0, 256, (B, 2, 6, 6), generator=g)
 NO = torch.zeros(B, L, dtype=torch.bool)
 
+Steps = namedtuple("Steps", ["reward", "terminated", "last", "action", "dummy"])
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
 TARGETS: dict[str, Case] = {
     **{
         kind: (
-            lambda kind, *rest: returns.lambda_returns(kind, *rest),
-            (kind, REWARD, NO, NO, D, 0.9, STEPS_OF_Q, GREEDY, GREEDY[:, 1:], DUMMY),
+            lambda kind, gamma, trace, q, greedy, *steps: returns.lambda_returns(
+                kind, Steps(*steps), gamma, trace, q, greedy
+            ),
+            (kind, D, 0.9, STEPS_OF_Q, GREEDY, REWARD, NO, NO, GREEDY[:, 1:], DUMMY),
         )
         for kind in ("peng", "watkins", "retrace")
     },

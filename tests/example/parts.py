@@ -23,8 +23,7 @@ from distdqn.config import AuxiliaryConfig, EnvConfig, MemoryConfig, TorsoConfig
 from distdqn.learn.auxiliary import Auxiliary, observed
 from distdqn.learn.bellman import Bootstrap
 from distdqn.learn.minibatch import Minibatch
-from distdqn.nets.head import Values
-from distdqn.nets.heads import ScalarHead
+from distdqn.nets.heads import ScalarHead, Values
 from distdqn.nets.memory import Memory
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.nets.torso import Torso

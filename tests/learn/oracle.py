@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distdqn.config import AgentConfig, NetworkConfig
-from distdqn.nets.head import Values
+from distdqn.nets.heads import Values
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
 from tests.configs import network_config

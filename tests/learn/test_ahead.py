@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from distdqn.config import NetworkConfig
-from distdqn.learn.ahead import Ahead
 from distdqn.learn.pace import SideBySide
 from distdqn.types import Batch
 from tests.configs import network_config
@@ -89,27 +88,27 @@ def test_what_was_announced_is_taken_and_anything_else_is_made_anew() -> None:
         made.append((batch, number))
         return f"{batch}{number}"
 
-    ahead = Ahead(prepare)
-    a, b = "a", "b"
-    ahead.prepare(a, 1)
-    assert ahead.take(a, 1) == "a1" and made == [("a", 1)]
-    ahead.prepare(b, 2)
-    assert ahead.take(b, 1) == "b1" and made[1:] == [("b", 2), ("b", 1)]
-    ahead.prepare(a, 3)
-    assert ahead.take(b, 3) == "b3"
-    assert ahead.take(a, 3) == "a3" and len(made) == 6
+    numbers = iter([1, 2, 2, 3])  # the third was announced as update 3, but for a change that was due
+    batches: list[Any] = list("abcd")
+    prepared = SideBySide(prepare, 1, False).prepared(batches, lambda: next(numbers), lambda number: number == 3)
+    assert list(prepared) == [("a", "a1"), ("b", "b2"), ("c", "c2"), ("d", "d3")]
+    assert made == [("a", 1), ("b", 2), ("c", 2), ("d", 3)]
+    numbers = iter([1, 1])  # the second is announced as update 2
+    prepared = SideBySide(prepare, 1, False).prepared(batches[:2], lambda: next(numbers), lambda number: False)
+    assert list(prepared) == [("a", "a1"), ("b", "b1")] and made[4:] == [("a", 1), ("b", 2), ("b", 1)]
 
 
 def test_an_error_reaches_who_takes() -> None:
     def prepare(batch: str, number: int) -> None:
         raise ValueError(f"{batch} is bad")
 
-    ahead = Ahead(prepare)
-    ahead.prepare("this", 0)
+    batch: Any = "this"
     with pytest.raises(ValueError, match="this is bad"):
-        ahead.take("this", 0)
+        list(SideBySide(prepare, 1, False).prepared([batch], lambda: 0, bool))
 
 
 def test_its_thread_computes_alone() -> None:
     torch.set_num_threads(1)
-    assert Ahead(lambda *_: torch.get_num_threads()).take(None, 0) == 1
+    batch: Any = None
+    prepared = SideBySide(lambda *_: torch.get_num_threads(), 1, False).prepared([batch], lambda: 0, bool)
+    assert list(prepared) == [(None, 1)]

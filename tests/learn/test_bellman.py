@@ -11,9 +11,8 @@ from torch import Tensor
 
 from distdqn.algo.rescale import h
 from distdqn.learn.bellman import Bellman
-from distdqn.nets.head import Values
-from distdqn.nets.heads import make_head
-from tests.configs import agent_config, network_config
+from distdqn.nets.heads import Values
+from tests.configs import agent_config, make_head, network_config
 
 Q = torch.tensor([[1.0, 3.0, 2.0]])
 SELECTOR = torch.tensor([[0.0, 1.0, 5.0]])

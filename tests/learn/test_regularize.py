@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from distdqn.config import OptimizerConfig
+from distdqn.learn.auxiliary import Penalty, weights_of
 from distdqn.learn.learner import Learner
 from distdqn.learn.objective import Horizon, horizon_at
 from distdqn.learn.optimizer import clip_gradients
-from distdqn.learn.regularize import Penalty, shrink_and_perturb, weights_of
+from distdqn.learn.target import shrink_and_perturb
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch
 from tests.configs import network_config

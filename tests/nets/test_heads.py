@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from distdqn.config import HeadConfig
-from distdqn.nets.head import Head
-from distdqn.nets.heads import make_head
+from distdqn.nets.heads import Head
 from distdqn.nets.noisy import NoisyLinear, resample_noise
-from tests.configs import network_config
+from tests.configs import make_head, network_config
 
 B, F, A = 4, 6, 3
 KINDS = {"scalar": None, "categorical": 5, "quantile": 7, "implicit_quantile": 2}

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distdqn.nets.memory import Memory, Transformer, make_memory
+from distdqn.nets.memory import Memory, Transformer
 from distdqn.nets.transformer import Block, Gate
-from tests.configs import network_config
+from tests.configs import make_memory, network_config
 
 D, UNITS = 3, 4
 REMEMBERING = ("rnn", "gru", "lstm", "transformer")
@@ -39,7 +39,7 @@ def never(b: int, t: int) -> Tensor:
 
 def used(memory: Memory, b: int, steps: int = 2) -> Tensor:
     """A state that some steps have led to."""
-    return memory.unroll(window(b, steps, 99), memory.initial(b), never(b, steps))[1].detach()
+    return memory.unroll(window(b, steps, 99), torch.zeros(b, memory.size), never(b, steps))[1].detach()
 
 
 def loop(memory: Memory, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,13 +91,12 @@ def test_a_start_is_a_zero_state(kind: str) -> None:
     memory, features, start = memory_of(kind), window(2, 6), never(2, 6)
     start[:, 2] = True
     out, after = memory.unroll(features, used(memory, 2), start)
-    fresh, fresh_after = memory.unroll(features[:, 2:], memory.initial(2), never(2, 4))
+    fresh, fresh_after = memory.unroll(features[:, 2:], torch.zeros(2, memory.size), never(2, 4))
     torch.testing.assert_close(out[:, 2:], fresh)
     torch.testing.assert_close(after, fresh_after)
     # and without the start the past does matter
     other = memory.unroll(features, used(memory, 2), never(2, 6))[0]
     assert not torch.isclose(other[:, 2:4], fresh[:, :2]).any()
-    assert memory.initial(2).shape == (2, memory.size) and not memory.initial(2).any()
 
 
 @pytest.mark.parametrize("kind", REMEMBERING)
@@ -122,7 +121,7 @@ def test_cells_are_those_of_pytorch(kind: str, oracle: type[nn.RNNBase]) -> None
         bias = memory.recurrent.bias
         reference.bias_hh_l0.copy_(bias if bias is not None else torch.zeros_like(reference.bias_hh_l0))
     features = window(2, 5)
-    out, state = memory.unroll(features, memory.initial(2), never(2, 5))
+    out, state = memory.unroll(features, torch.zeros(2, memory.size), never(2, 5))
     expected, last = reference(features)
     torch.testing.assert_close(out, expected)
     parts = last if kind == "lstm" else (last,)
@@ -132,8 +131,8 @@ def test_cells_are_those_of_pytorch(kind: str, oracle: type[nn.RNNBase]) -> None
 
 def test_no_memory_lets_features_through() -> None:
     memory, features = make_memory(network_config().memory, 7), torch.rand(3, 7)
-    assert (memory.size, memory.features, memory.initial(3).shape) == (0, 7, (3, 0))
-    out, state = memory(features, memory.initial(3))
+    assert (memory.size, memory.features) == (0, 7)
+    out, state = memory(features, torch.zeros(3, memory.size))
     assert torch.equal(out, features) and state.shape == (3, 0)
     assert memory(features, None)[1] is None
 
@@ -172,7 +171,7 @@ def test_transformer_against_its_equations() -> None:
     assert isinstance(memory, Transformer)
     features, start = window(1, t), never(1, t)
     start[0, 3] = True
-    got = memory.unroll(features, memory.initial(1), start)[0][0]
+    got = memory.unroll(features, torch.zeros(1, memory.size), start)[0][0]
     block, x = memory.blocks[0], memory.input(features[0])
     seen = [[0], [0, 1], [0, 1, 2], [3], [3, 4], [3, 4, 5]]
     for k, keys in enumerate(seen):
@@ -186,7 +185,7 @@ def test_transformer_against_its_equations() -> None:
 def test_how_far_a_transformer_sees(steps: int, layers: int) -> None:
     memory = memory_of("transformer", steps, layers)
     features = window(1, 8).requires_grad_()
-    memory.unroll(features, memory.initial(1), never(1, 8))[0][:, 6].sum().backward()
+    memory.unroll(features, torch.zeros(1, memory.size), never(1, 8))[0][:, 6].sum().backward()
     # each block reaches back steps - 1 further
     far = layers * (steps - 1)
     assert features.grad[0].ne(0).any(-1).tolist() == [6 - far <= k <= 6 for k in range(8)]
@@ -195,7 +194,7 @@ def test_how_far_a_transformer_sees(steps: int, layers: int) -> None:
 def test_transformer_state_holds_the_inputs_and_counts_them() -> None:
     memory = memory_of("transformer", steps=4, layers=2)
     assert memory.size == 2 * 3 * UNITS + 1
-    state, features, first = memory.initial(1), window(1, 5), []
+    state, features, first = torch.zeros(1, memory.size), window(1, 5), []
     for k in range(5):
         _, state = memory(features[:, k], state)
         first.append(memory.input(features[0, k]))
@@ -217,7 +216,7 @@ def test_a_new_transformer_is_nearly_linear() -> None:
     torch.manual_seed(0)
     memory = make_memory(network_config(memory="transformer", memory_size=64).memory, D)
     features = window(2, 30)
-    out, x = memory.unroll(features, memory.initial(2), never(2, 30))[0], memory.input(features)
+    out, x = memory.unroll(features, torch.zeros(2, memory.size), never(2, 30))[0], memory.input(features)
     # two gates with z about sigmoid(-2) = 0.12 leave (1 - 0.12)^2 = 0.78 of the stream
     share = (out * x).sum() / x.square().sum()
     assert 0.7 < share < 0.9

@@ -55,7 +55,7 @@ def test_calls_in_flight_count_against_both_sides() -> None:
     limiter.reserve_insert(10)
     assert limiter.room_to_insert() == 28 // 2 - 10
     assert limiter.room_to_sample() == 28 - 8  # nor might the transitions
-    limiter.cancel_sample(8)
+    limiter.commit_sample(0, 8)
     limiter.commit_insert(7, 10)
     assert limiter.balance == 2 * 7
     with pytest.raises(ValueError, match="cannot reserve"):
@@ -63,7 +63,7 @@ def test_calls_in_flight_count_against_both_sides() -> None:
     with pytest.raises(ValueError, match="cannot reserve"):
         limiter.reserve_insert(8)
     with pytest.raises(ValueError, match="in flight"):
-        limiter.cancel_insert(1)
+        limiter.commit_insert(0, 1)
     with pytest.raises(ValueError, match="in flight"):
         limiter.commit_sample(1, 1)
 
@@ -124,7 +124,7 @@ def test_samples_in_flight_at_a_loss_stay_within_the_slack() -> None:
 
 def test_samples_that_failed_after_a_loss_do_not_block_refilling() -> None:
     limiter = lost_with_samples_in_flight()
-    limiter.cancel_sample(56)
+    limiter.commit_sample(0, 56)
     assert limiter.room_to_insert() == 5 + 28 // 2
     other = make()
     other.restore(lost_with_samples_in_flight().state())  # those calls ended with the run
@@ -212,7 +212,7 @@ def test_never_deadlocks_and_holds_the_ratio(
             case "end insert":
                 reserved = inserts.pop(data.draw(st.integers(0, len(inserts) - 1)))
                 if data.draw(st.integers(0, 4)) == 0:
-                    limiter.cancel_insert(reserved)
+                    limiter.commit_insert(0, reserved)
                 else:
                     n = data.draw(st.integers(0, reserved))
                     counted += max(0, stored + n - max(stored, min_size))
@@ -221,7 +221,7 @@ def test_never_deadlocks_and_holds_the_ratio(
             case "end sample":
                 reserved = samples.pop(data.draw(st.integers(0, len(samples) - 1)))
                 if data.draw(st.integers(0, 4)) == 0:
-                    limiter.cancel_sample(reserved)
+                    limiter.commit_sample(0, reserved)
                 else:
                     n = data.draw(st.integers(0, reserved))
                     drawn += n
@@ -243,9 +243,9 @@ def test_never_deadlocks_and_holds_the_ratio(
         assert limiter.balance <= ideal + ratio * counted - drawn + CLOSE * max(1.0, ratio * counted)
 
     for reserved in inserts:  # let everything in flight fail: the worst case for progress
-        limiter.cancel_insert(reserved)
+        limiter.commit_insert(0, reserved)
     for reserved in samples:
-        limiter.cancel_sample(reserved)
+        limiter.commit_sample(0, reserved)
     for _ in range(20):  # and from then on one side may always go on
         if limiter.room_to_sample() >= sample_quantum:
             sample(limiter, sample_quantum)

@@ -156,6 +156,10 @@ def test_two_share_a_process(engine: Engine, counter: Handle) -> None:
     assert engine.fetch(engine.call(counter, "add", 1)[0]) == 12
     with pytest.raises(KeyError):
         engine.start("counter-3", Beside("nobody"), Counter, 0)
+    for name in ("counter-2", "counter-3"):
+        with pytest.raises(ValueError, match=f"{name} cannot be beside counter-1, which is itself beside counter-0"):
+            engine.start(name, Beside("counter-1"), Counter, 0)
+    assert engine.fetch(engine.call(apart, "add", 1)[0]) == 1, "who was refused another place lives on"
 
 
 @pytest.mark.parametrize("killed", [0, 1])
