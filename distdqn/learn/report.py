@@ -37,7 +37,8 @@ class Report:
         priority; `origin` int64 `[B, 6]` says where they came from. `abort`: it was one too many."""
         self.skipped += 1
         self.aborted |= abort
-        self.bad_batch = {"loss": str(float(found.loss)), "grad_norm": str(float(norm)), "origin": origin.tolist()}
+        loss = float(found.loss.detach())
+        self.bad_batch = {"loss": str(loss), "grad_norm": str(float(norm)), "origin": origin.tolist()}
         self._priorities.append(torch.full_like(found.priority, float("nan")))
 
     def priorities(self) -> list[Priorities]:
