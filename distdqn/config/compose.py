@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdqn.config import ConfigError, RunConfig, from_mapping, to_mapping
 from distdqn.config.keys import conf_dir
-from distdqn.config.keys import experiments as experiments
 from distdqn.config.overrides import first_line, parse
 from distdqn.config.renamed import RENAMED
 from distdqn.machine import cuda_devices, inspect

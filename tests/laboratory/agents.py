@@ -19,7 +19,8 @@ from rich.table import Table
 from distdqn.act.actor import Actor
 from distdqn.bench.measure import ROUNDS, Work, turn
 from distdqn.config import ConfigError, EngineConfig, ReplayConfig, RunConfig
-from distdqn.config.compose import compose, conf_dir, experiments
+from distdqn.config.compose import compose
+from distdqn.config.keys import conf_dir, experiments
 from distdqn.envs.registry import check_env
 from distdqn.learn.learner import Learner
 from distdqn.replay.shard import ReplayShard

@@ -8,7 +8,8 @@ from torch._dynamo import config as dynamo
 
 from distdqn.bench.measure import Work
 from distdqn.config import ConfigError
-from distdqn.config.compose import compose, experiments
+from distdqn.config.compose import compose
+from distdqn.config.keys import experiments
 from distdqn.envs.registry import check_env
 from tests.laboratory import agents
 from tests.laboratory.__main__ import main
