@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
+_EVALUATION: dict[str, Any] = {"linewidth": 0, "marker": "o", "markerfacecolor": "white"}
 COLUMNS = 6
 """Panels in a row."""
 _COLOURS = ("#2a6fbb", "#d1495b", "#2e8b57", "#e09f3e", "#7b4b94", "#1b998b", "#8d6a4f", "#5c677d")
@@ -55,12 +56,11 @@ def read_curve(path: Path) -> Curve:
     return Curve(path, name.group(1).strip("'\"") if name else path.name, kind, training, evaluation)
 
 
-def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
+def plot_runs(runs: list[Path], out: Path) -> Path:
     """Draws the learning curves of `runs` into the PNG `out` and gives its path.
 
     Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin),
-    smoothed (thick), evaluations (dots). Runs that differ only in their seed share a colour. `human` draws a
-    line at that return.
+    smoothed (thick), evaluations (dots). Runs that differ only in their seed share a colour.
 
     Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
     """
@@ -75,18 +75,6 @@ def plot_runs(runs: list[Path], out: Path, human: float | None = None) -> Path:
     for axes, column, scale in ((over_frames, 0, 1.0), (over_time, 1, unit)):
         for curve in curves:
             _draw(axes, curve, column, scale, _COLOURS[kinds.index(curve.kind) % len(_COLOURS)])
-        if human is not None:
-            axes.axhline(human, color=_QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-            axes.annotate(
-                "human",
-                (0, human),
-                xycoords=("axes fraction", "data"),
-                xytext=(4, 3),
-                textcoords="offset points",
-                ha="left",
-                color=_QUIET,
-                fontsize=9,
-            )
         _tidy(axes)
     over_frames.set_xlabel("emulator frames", color=_INK)
     over_frames.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -198,17 +186,8 @@ def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, smal
         axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=1 if small else 2, zorder=3)
     x, y = curve.evaluation[column] / scale, curve.evaluation[2]
     if len(x):
-        axes.plot(
-            x,
-            y,
-            color=colour,
-            linewidth=0,
-            marker="o",
-            markersize=3 if small else 5.5,
-            markerfacecolor="white",
-            markeredgewidth=1 if small else 1.5,
-            zorder=4,
-        )
+        size, edge = (3, 1) if small else (5.5, 1.5)
+        axes.plot(x, y, color=colour, markersize=size, markeredgewidth=edge, zorder=4, **_EVALUATION)
 
 
 def _tidy(axes: Axes) -> None:
@@ -230,19 +209,8 @@ def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
     ]
     handles.append(Line2D([], [], color=_QUIET, linewidth=2, label="training, smoothed"))
     if any(len(c.evaluation[0]) for c in curves):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=_QUIET,
-                linewidth=0,
-                marker="o",
-                markersize=5.5,
-                markerfacecolor="white",
-                markeredgewidth=1.5,
-                label="evaluation",
-            )
-        )
+        dots = Line2D([], [], color=_QUIET, markersize=5.5, markeredgewidth=1.5, label="evaluation", **_EVALUATION)
+        handles.append(dots)
     axes.figure.legend(
         handles=handles,
         loc="outside upper left",

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -28,8 +30,10 @@ from distdqn.bench.options import above_zero, output_file
 from distdqn.bench.table import make_console
 from distdqn.bench.whole import throwaway
 from distdqn.compose import compose
-from distdqn.config import ConfigError
+from distdqn.config import ConfigError, RunConfig
+from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
+from distdqn.types import EnvSpec
 from tests.laboratory import agents, memory, peer
 
 EXAMPLES = """examples:
@@ -50,12 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser("laboratory", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
-    for run, flag, default, help in (
-        (_agents, "--seconds", 5.0, "for the acting and for the learning of each agent (default: 5)"),
-        (_peer, "--seconds", 10.0, "for each turn (default: 10)"),
-        (_memory, "--minutes", 10.0, "to watch (default: 10)"),
+    for run, flag, default, terms, help in (
+        (_agents, "--seconds", 5.0, "[NAME ...] ", "for the acting and for the learning of each agent (default: 5)"),
+        (_peer, "--seconds", 10.0, "", "for each turn (default: 10)"),
+        (_memory, "--minutes", 10.0, "", "to watch (default: 10)"),
     ):
-        experiment = experiments.add_parser(run.__name__[1:], epilog=EXAMPLES, formatter_class=raw)
+        name = run.__name__[1:]
+        usage = f"launch/laboratory.sh {name} [{flag} {flag[2].upper()}] [--out FILE.json] {terms}[KEY=VALUE ...]"
+        experiment = experiments.add_parser(name, usage=usage, epilog=EXAMPLES, formatter_class=raw)
         experiment.add_argument(flag, dest="time", type=above_zero, default=default, metavar=flag[2].upper(), help=help)
         experiment.add_argument("--out", type=output_file, metavar="FILE.json", help="write the figures too")
         experiment.set_defaults(run=run)
@@ -75,28 +81,31 @@ def _agents(terms: list[str], seconds: float, console: Console) -> dict[str, Any
     return agents.compare(agents.named([t for t in terms if t not in overrides]), overrides, seconds, console)
 
 
-def _peer(overrides: list[str], seconds: float, console: Console) -> dict[str, Any]:
-    with throwaway(peer.peer_config(overrides)) as (config, spec):
-        engine = make_engine(config, spec)
+@contextmanager
+def _started(config: RunConfig) -> Iterator[tuple[RunConfig, EnvSpec, Engine]]:
+    """The config with a folder that is gone afterwards, what it plays, and its engine."""
+    with throwaway(config) as (ready, spec):
+        engine = make_engine(ready, spec)
         try:
-            with console.status("distdqn and Stable-Baselines3's DQN in turn"):
-                found = peer.compare(config, spec, engine, seconds)
+            yield ready, spec, engine
         finally:
             engine.close()
+
+
+def _peer(overrides: list[str], seconds: float, console: Console) -> dict[str, Any]:
+    config = peer.peer_config(overrides)
+    with _started(config) as system, console.status("distdqn and Stable-Baselines3's DQN in turn"):
+        found = peer.compare(*system, seconds)
     peer.show(config, found, console)
     return peer.figures(found)
 
 
 def _memory(overrides: list[str], minutes: float, console: Console) -> dict[str, Any]:
-    with throwaway(compose(overrides)) as (config, spec):
-        engine = make_engine(config, spec)
-        try:
-            with console.status("filling the replay, then watching"):
-                found = memory.watch(config, spec, engine, minutes)
-        finally:
-            engine.close()
+    config = compose(overrides)
+    with _started(config) as system, console.status("filling the replay, then watching"):
+        found = memory.watch(*system, minutes)
     memory.show(config, found, console)
-    return memory.figures(found)
+    return asdict(found)
 
 
 if __name__ == "__main__":

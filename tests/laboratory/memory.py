@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -65,11 +64,6 @@ def growth(looks: Sequence[tuple[float, dict[str, float], float]], shard_bytes: 
 def _median(looks: Sequence[dict[str, float]]) -> dict[str, float]:
     """The median by kind."""
     return {kind: sorted(k.get(kind, 0.0) for k in looks)[len(looks) // 2] for kind in looks[0]}
-
-
-def figures(found: Growth) -> dict[str, Any]:
-    """What is printed, as plain values."""
-    return asdict(found)
 
 
 def show(config: RunConfig, found: Growth, console: Console) -> None:

@@ -206,7 +206,7 @@ def show(config: RunConfig, found: Comparison, console: Console) -> None:
     """Prints the comparison: ratios over the peer's better forms with one and with four environments."""
     name = f"Stable-Baselines3 {version('stable-baselines3')}"
     title = f"distdqn beside {name}: {config.env.game}, agent steps/s"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("", style="cyan")
     table.add_column("median", justify="right")
     table.add_column("rounds")
@@ -214,6 +214,7 @@ def show(config: RunConfig, found: Comparison, console: Console) -> None:
     rows = {f"distdqn, {slots}": found.distdqn} | {f"SB3, {form}": rates for form, rates in found.peer.items()}
     for label, rates in rows.items():
         table.add_row(label, f"{statistics.median(rates):,.0f}", ", ".join(f"{x:,.0f}" for x in rates))
+    console.print(title, style="bold")
     console.print(table)
     one, four = found.ratio(1), found.ratio(4)
     console.print(f"ratio {one:.2f} to SB3 with one environment, {mark(one, TARGET)}; {four:.2f} to SB3 with four")

@@ -24,7 +24,7 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     rising = [(i * 1000.0, i * 60.0, i - 21.0) for i in range(1, 40)]
     runs = [run(tmp_path / f"{s}", f"name: pong\nseed: {s}\n", rising) for s in (1, 2)]
     runs.append(run(tmp_path / "e", "name: breakout\nseed: 1\n", rising[:1], "eval/return_mean"))
-    out = plot_runs(runs, tmp_path / "pictures" / "curves.png", human=14.6)
+    out = plot_runs(runs, tmp_path / "pictures" / "curves.png")
     content = out.read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")) == (1200, 450)
