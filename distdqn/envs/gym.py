@@ -109,11 +109,12 @@ class GymEnv:
         self._seeds = slot_seeds(seed, num_slots)
         self._last = np.zeros(num_slots, bool)
 
-    def _frames(self) -> np.ndarray:
-        return np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
+    def _new_frames(self) -> np.ndarray:
+        self._newest = np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
+        return self._newest
 
     def reset(self) -> np.ndarray:
-        frame = self._frames()
+        frame = self._new_frames()
         for i, env in enumerate(self._envs):
             observation, _ = env.reset(seed=int(self._seeds[i]))
             frame[i] = self._encode(observation)
@@ -122,7 +123,7 @@ class GymEnv:
 
     def step(self, action: np.ndarray) -> EnvStep:
         actions = (check_actions(action, self.num_slots, self.spec.num_actions) + self._first_action).tolist()
-        frame, reward = self._frames(), np.zeros(self.num_slots, np.float32)
+        frame, reward = self._new_frames(), np.zeros(self.num_slots, np.float32)
         terminated, last = np.zeros(self.num_slots, bool), np.zeros(self.num_slots, bool)
         for i, (env, dummy) in enumerate(zip(self._envs, self._last.tolist(), strict=True)):
             if dummy:
@@ -148,23 +149,13 @@ class RenderedGymEnv(GymEnv):
         self._draws_itself = _draws_itself(config)
         mode = {"render_mode": "rgb_array"} if self._draws_itself else {}
         super().__init__(config, num_slots=1, threads=1, seed=seed, **mode)
-        self._frame = self._frames()[0]
-
-    def reset(self) -> np.ndarray:
-        frame = super().reset()
-        self._frame = frame[0]
-        return frame
-
-    def step(self, action: np.ndarray) -> EnvStep:
-        step = super().step(action)
-        self._frame = step.frame[0]
-        return step
 
     def render(self) -> np.ndarray:
         """uint8 `[H, W, 3]`."""
         if self._draws_itself:
             return np.asarray(self._envs[0].render(), np.uint8)
-        return enlarge(picture(self._frame) if self.spec.pixels else bars(self._frame))
+        frame = self._newest[0]
+        return enlarge(picture(frame) if self.spec.pixels else bars(frame))
 
 
 def _draws_itself(config: EnvConfig) -> bool:
