@@ -85,25 +85,22 @@ def load(path: Path) -> State:
     contents = {file: _read(path, file) for file in (MANIFEST, ARRAYS, STATE)}
     try:
         manifest = json.loads(contents[MANIFEST])
-        known = manifest["format"] == _FORMAT and set(manifest) == {"format", "files"}
-        expected = {
-            file: (manifest["files"][file]["bytes"], manifest["files"][file]["sha256"]) for file in (ARRAYS, STATE)
-        }
+        if manifest["format"] != _FORMAT:
+            raise CheckpointError(f"{path}: {MANIFEST} has a format that this version does not read")
+        sums = {file: manifest["files"][file] for file in (ARRAYS, STATE)}
+        expected = [(file, entry["bytes"], entry["sha256"]) for file, entry in sums.items()]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {MANIFEST} is damaged") from error
-    if not known:
-        raise CheckpointError(f"{path}: {MANIFEST} has a format that this version does not read")
-    for file, (size, digest) in expected.items():
+    for file, size, digest in expected:
         if len(contents[file]) != size:
             raise CheckpointError(f"{path}: {file} has {len(contents[file])} bytes instead of {size}")
         if hashlib.sha256(contents[file]).hexdigest() != digest:
             raise CheckpointError(f"{path}: {file} is damaged, its SHA-256 differs from the manifest's")
     try:
-        arrays = unpack(contents[ARRAYS])
-        state: State = _join(json.loads(contents[STATE]), arrays)
+        state: State = _join(json.loads(contents[STATE]), unpack(contents[ARRAYS]))
+        return state
     except Exception as error:  # the hashes match, so whatever the parser says, this version cannot read it
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    return state
 
 
 def names(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from distdqn.act.history import History
-from distdqn.config import AuxiliaryConfig, ConfigError, RunConfig
+from distdqn.config import AuxiliaryConfig, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
@@ -46,25 +46,23 @@ def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
     spec = check_env(config.env)
     torso = config.agent.network.torso
     if not spec.pixels or torso.flat:
-        raise ConfigError(
-            f"agent.network.torso.kind={torso.kind}: pretraining needs a convolutional torso and images, here are "
-            f"{'images' if spec.pixels else 'vectors'}"
-        )
+        here = "images" if spec.pixels else "vectors"
+        torso.wrong("kind", f"pretraining needs a convolutional torso and images, here are {here}")
     torch.set_num_threads(config.learner.threads)
     torch.manual_seed(config.seed)
     seen = collect(config, spec, images + SHOWN)
     print(f"{images} images of {spec.name} by a random agent")
-    network = QNetwork(config.agent.network, spec).to(pick_device(config.learner.device))
-    network.centre(torch.from_numpy(seen[:, -1]).to(next(network.parameters()).device))
-    autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec).to(next(network.parameters()).device)
+    device = pick_device(config.learner.device)
+    network = QNetwork(config.agent.network, spec).to(device)
+    network.centre(torch.from_numpy(seen[:, -1]).to(device))
+    autoencoder = Autoencoder(AuxiliaryConfig("autoencoder"), network, spec).to(device)
     fit(network, autoencoder, seen[SHOWN:], updates, config)
     save_torso(network, out.absolute())
     picture = out.absolute().with_suffix(".png")
     error = draw(network, autoencoder, seen[:SHOWN], spec.channels, picture)
-    print(
-        f"{out.absolute()}: train with agent.network.torso.pretrained={out}\n"
-        f"{picture}: above what was seen, below what was drawn; {error:.4f} mean absolute error of a pixel in [0, 1]"
-    )
+    print(f"{out.absolute()}: train with agent.network.torso.pretrained={out}")
+    drawn = f"{error:.4f} mean absolute error of a pixel in [0, 1]"
+    print(f"{picture}: above what was seen, below what was drawn; {drawn}")
     return 0
 
 
@@ -84,9 +82,7 @@ def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
     return np.concatenate(images)[rng.permutation(steps * SLOTS)[:count]]
 
 
-def fit(
-    network: QNetwork, autoencoder: Autoencoder, images: np.ndarray, updates: int, config: RunConfig
-) -> list[float]:
+def fit(network: QNetwork, decoder: Autoencoder, images: np.ndarray, updates: int, config: RunConfig) -> list[float]:
     """Adam on minibatches of `images`; gives the reconstruction loss of every update.
 
     A decoder is content with features of any size, and theirs grows a thousandfold: the first Q-values would be as
@@ -94,7 +90,7 @@ def fit(
     about 1.
     """
     device = next(network.parameters()).device
-    params = [*network.torso.parameters(), *autoencoder.parameters()]
+    params = [*network.torso.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(params, lr=1e-3)
     rng = np.random.default_rng(config.seed)
     size = min(config.learner.batch_size, len(images), 128)
@@ -103,7 +99,7 @@ def fit(
     for update in range(1, updates + 1):
         batch = torch.from_numpy(images[rng.integers(0, len(images), size)]).to(device)
         features = network.torso(network.scaled(batch))
-        loss = autoencoder.error(features, batch)
+        loss = decoder.error(features, batch)
         optimizer.zero_grad(set_to_none=True)
         (loss + SIZE * features.square().mean()).backward()
         optimizer.step()

@@ -8,9 +8,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 _LOCK, _CONFIG, _HALF_MADE = "run.lock", "config.yaml", ".config.yaml.tmp"
 
@@ -27,7 +25,7 @@ class RunFolder:
         (`summary.json`), tensorboard, wandb. The folders among them exist.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, config_yaml: str | None) -> None:
         self.path = path
         self.config = path / _CONFIG
         self.metrics = path / "metrics.jsonl"
@@ -36,10 +34,21 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.tensorboard = path / "tensorboard"
         self.wandb = path / "wandb"
-        self._lock: int | None = lock
-        _OPEN.add(self)
-        for folder in (self.checkpoints, self.videos, self.tensorboard, self.wandb):
-            folder.mkdir(exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: int | None = _acquire(path)
+            _OPEN.add(self)
+            try:
+                if config_yaml is not None:
+                    _refuse_occupied(path)  # again, now that nobody else can be creating it
+                    self.rewrite_config(config_yaml)
+                for folder in (self.checkpoints, self.videos, self.tensorboard, self.wandb):
+                    folder.mkdir(exist_ok=True)
+            except BaseException:
+                self.close()
+                raise
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror}), choose another run_dir") from error
 
     @classmethod
     def create(cls, path: str | Path, config_yaml: str) -> RunFolder:
@@ -47,22 +56,7 @@ class RunFolder:
 
         Raises `RunFolderError` where the folder is in use, holds a run already, or holds anything else.
         """
-        path = _absolute(path)
-        cls.check(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = _acquire(path)
-            try:
-                _refuse_occupied(path)  # again, now that nobody else can be creating it
-                half_made = path / _HALF_MADE
-                half_made.write_text(config_yaml, encoding="utf-8")
-                os.replace(half_made, path / _CONFIG)
-                return cls(path, lock)
-            except BaseException:
-                os.close(lock)
-                raise
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written ({error.strerror}), choose another run_dir") from error
+        return cls(cls.check(path), config_yaml)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -70,17 +64,7 @@ class RunFolder:
 
         Raises `RunFolderError` where there is no run, or it is in use.
         """
-        path = _absolute(path)
-        cls.check(path, resume=True)
-        try:
-            lock = _acquire(path)
-            try:
-                return cls(path, lock)
-            except BaseException:
-                os.close(lock)
-                raise
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
+        return cls(cls.check(path, resume=True), None)
 
     @staticmethod
     def check(path: str | Path, resume: bool = False) -> Path:
@@ -88,7 +72,7 @@ class RunFolder:
 
         Raises `RunFolderError` otherwise.
         """
-        path = _absolute(path)
+        path = Path(os.path.abspath(Path(path).expanduser()))
         existing = next(p for p in (path, *path.parents) if p.exists())
         if not existing.is_dir():
             raise RunFolderError(f"{existing} is a file, a run needs a folder: choose another run_dir")
@@ -118,9 +102,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -138,23 +120,14 @@ def _drop_in_child() -> None:
 os.register_at_fork(after_in_child=_drop_in_child)
 
 
-def _absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))
-
-
-def _foreign(path: Path) -> Iterator[Path]:
-    return (p for p in path.iterdir() if p.name not in (_LOCK, _HALF_MADE))
-
-
 def _refuse_occupied(path: Path) -> None:
     if not path.is_dir():
         return
     if (path / _CONFIG).is_file() and any((path / n).exists() for n in (_LOCK, "metrics.jsonl", "checkpoints")):
-        raise RunFolderError(
-            f"{path} already holds a run: `distdqn resume {path}` goes on with it, or choose another run_dir"
-        )
-    if (other := next(_foreign(path), None)) is not None:
-        raise RunFolderError(f"{path} is not empty and holds no run (there is {other.name}): choose another run_dir")
+        how = f"`distdqn resume {path}` goes on with it, or choose another run_dir"
+        raise RunFolderError(f"{path} already holds a run: {how}")
+    if other := {p.name for p in path.iterdir()} - {_LOCK, _HALF_MADE}:
+        raise RunFolderError(f"{path} is not empty and holds no run (there is {min(other)}): choose another run_dir")
 
 
 def _acquire(path: Path) -> int:

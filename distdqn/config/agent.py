@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from distdqn.config.network import NetworkConfig
-from distdqn.config.section import ConfigError, Import, Section, number
+from distdqn.config.section import Import, Section, number
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class SequenceConfig(Section):
 
     def check(self) -> None:
         if self.overlap >= self.length:
-            raise ConfigError(
-                f"agent.sequence.overlap={self.overlap}: must be below agent.sequence.length={self.length}"
-            )
+            self.refuse("overlap", f"below agent.sequence.length={self.length}")
 
     @property
     def stride(self) -> int:
@@ -139,51 +137,35 @@ class AgentConfig(Section):
     def check(self) -> None:
         network, sequence = self.network, self.sequence
         if self.returns != "n_step":
-            if network.head.kind != "scalar":
-                raise ConfigError(
-                    f"agent.returns={self.returns}: needs agent.network.head.kind=scalar, not {network.head.kind}"
-                )
-            if self.bootstrap.kind not in ("max", "double"):
-                raise ConfigError(
-                    f"agent.returns={self.returns}: needs agent.bootstrap.kind=max or double, not {self.bootstrap.kind}"
-                )
-            if self.n_step_final is not None:
-                raise ConfigError(
-                    f"agent.n_step_final={self.n_step_final}: agent.returns={self.returns} uses the whole window, "
-                    "so n is not annealed"
-                )
-            if sequence.length + self.n_step - 1 < 2:
-                raise ConfigError(
-                    f"agent.returns={self.returns}: a window of one step has no lambda-return; raise agent.n_step="
-                    f"{self.n_step} or agent.sequence.length={sequence.length}"
-                )
+            self._check_lambda_returns()
         if sequence.burn_in and network.memory.kind == "none":
-            raise ConfigError(
-                f"agent.sequence.burn_in={sequence.burn_in}: agent.network.memory.kind=none has nothing to bring up "
-                "to date"
-            )
+            self.wrong("sequence.burn_in", "agent.network.memory.kind=none has nothing to bring up to date")
         if sequence.burn_in > sequence.length:
-            raise ConfigError(
-                f"agent.sequence.burn_in={sequence.burn_in}: must not be longer than the sequence, "
-                f"agent.sequence.length={sequence.length}"
-            )
-        if network.memory.kind == "transformer" and network.memory.steps > sequence.burn_in + sequence.length:
-            raise ConfigError(
-                f"agent.network.memory.steps={network.memory.steps}: must fit into the window of "
-                f"agent.sequence.burn_in + agent.sequence.length = {sequence.burn_in + sequence.length} steps"
-            )
+            self.wrong("sequence.burn_in", f"must not be longer than agent.sequence.length={sequence.length}")
+        steps = sequence.burn_in + sequence.length
+        if network.memory.kind == "transformer" and network.memory.steps > steps:
+            window = f"agent.sequence.burn_in + agent.sequence.length = {steps} steps"
+            self.wrong("network.memory.steps", f"must fit into the window of {window}")
         if self.discount_final is not None and self.contexts > 1:
-            raise ConfigError(
-                f"agent.discount_final={self.discount_final}: with agent.bonus.mixtures={self.bonus.mixtures} each "
-                "slot has a discount of its own"
-            )
+            mixtures = f"agent.bonus.mixtures={self.bonus.mixtures}"
+            self.wrong("discount_final", f"with {mixtures} each slot has a discount of its own")
         if self.exploration.kind == "greedy" and not network.head.noisy:
-            raise ConfigError("agent.exploration.kind=greedy: explores only with agent.network.head.noisy=true")
+            self.wrong("exploration.kind", "explores only with agent.network.head.noisy=true")
         if self.auxiliary.kind == "autoencoder" and network.torso.flat:
-            raise ConfigError(
-                "agent.auxiliary.kind=autoencoder: needs a convolutional agent.network.torso.kind, not "
-                f"{network.torso.kind}"
-            )
+            torso = network.torso.kind
+            self.wrong("auxiliary.kind", f"needs a convolutional agent.network.torso.kind, not {torso}")
+
+    def _check_lambda_returns(self) -> None:
+        head, bootstrap = self.network.head.kind, self.bootstrap.kind
+        if head != "scalar":
+            self.wrong("returns", f"needs agent.network.head.kind=scalar, not {head}")
+        if bootstrap not in ("max", "double"):
+            self.wrong("returns", f"needs agent.bootstrap.kind=max or double, not {bootstrap}")
+        if self.n_step_final is not None:
+            self.wrong("n_step_final", f"agent.returns={self.returns} uses the whole window, so n is not annealed")
+        if self.sequence.length + self.n_step - 1 < 2:
+            raised = f"agent.n_step={self.n_step} or agent.sequence.length={self.sequence.length}"
+            self.wrong("returns", f"a window of one step has no lambda-return; raise {raised}")
 
     @property
     def transitions(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distdqn.config.run import RunConfig
-from distdqn.config.section import Section, describe, kinds_of
+from distdqn.config.section import Section, describe, kinds_of, one_line
 
 
 def conf_dir() -> Path:
@@ -54,32 +54,15 @@ def sections(cls: type[Section] = RunConfig) -> Iterator[tuple[type[Section], li
         yield from sections(kind)
 
 
-def markdown() -> str:
-    """A table for each section."""
-    lines = []
-    for cls, keys in sections():
-        lines += [f"### {f'`{cls.key}`' if cls.key else 'The run'}", "", _doc(cls), ""]
-        lines += ["| key | default | may be | |", "|---|---|---|---|"]
-        for key in keys:
-            cells = (f"`{key.name}`", f"`{key.default}`" if key.default else "", key.allowed, key.meaning)
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
 def text() -> str:
-    """The same for a terminal."""
+    """All keys with what they may be and mean, a section below the other."""
     lines = []
     for cls, keys in sections():
-        lines += ["", f"# {_doc(cls)}"]
+        lines += ["", f"# {one_line(cls.__doc__ or '')}"]
         for key in keys:
             lines.append(f"{key.name}={key.default}")
             lines += [f"    {line}" for line in (key.allowed, key.meaning) if line]
     return "\n".join(lines[1:])
-
-
-def _doc(cls: type) -> str:
-    return " ".join((cls.__doc__ or "").split())
 
 
 def _meanings(cls: type) -> dict[str, str]:
@@ -89,7 +72,7 @@ def _meanings(cls: type) -> dict[str, str]:
     found = {}
     for field, below in zip(definition.body, definition.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+            found[ast.unparse(field.target)] = one_line(below.value.value)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from distdqn.config.section import ConfigError, Section, number
+from distdqn.config.section import Section, number
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,11 @@ class OptimizerConfig(Section):
 
     def check(self) -> None:
         if self.weight_decay and self.kind != "adamw":
-            raise ConfigError(
-                f"learner.optimizer.weight_decay={self.weight_decay}: is for learner.optimizer.kind=adamw, not "
-                f"{self.kind}; learner.optimizer.l2 is for any"
-            )
+            alternative = f"not {self.kind}; learner.optimizer.l2 is for any"
+            self.wrong("weight_decay", f"is for learner.optimizer.kind=adamw, {alternative}")
         if self.momentum and (self.kind in ("adam", "adamw") or (self.kind == "rmsprop" and self.centered)):
-            raise ConfigError(
-                f"learner.optimizer.momentum={self.momentum}: is for learner.optimizer.kind=sgd, or rmsprop with "
-                f"learner.optimizer.centered=false, not {self.kind}"
-            )
+            kinds = "learner.optimizer.kind=sgd, or rmsprop with learner.optimizer.centered=false"
+            self.wrong("momentum", f"is for {kinds}, not {self.kind}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from distdqn.config.section import ConfigError, Import, Section, number
+from distdqn.config.section import Import, Section, number
 
 CONVOLUTIONAL = ("dqn_2015", "dqn_2013", "small", "impala", "lenet")
 """Torsos that need images."""
@@ -32,10 +32,7 @@ class TorsoConfig(Section):
     def check(self) -> None:
         for name in ("normalize", "width", "pool", "pretrained") if self.flat else ():
             if getattr(self, name) not in ("none", 1, None):
-                raise ConfigError(
-                    f"agent.network.torso.{name}={getattr(self, name)}: is for convolutional torsos, but "
-                    f"agent.network.torso.kind={self.kind}"
-                )
+                self.wrong(name, f"is for convolutional torsos, but agent.network.torso.kind={self.kind}")
 
     @property
     def flat(self) -> bool:
@@ -62,9 +59,7 @@ class MemoryConfig(Section):
 
     def check(self) -> None:
         if self.kind == "transformer" and self.size % self.heads:
-            raise ConfigError(
-                f"agent.network.memory.heads={self.heads}: must divide agent.network.memory.size={self.size}"
-            )
+            self.wrong("heads", f"must divide agent.network.memory.size={self.size}")
 
 
 @dataclass(frozen=True)
@@ -104,14 +99,10 @@ class HeadConfig(Section):
             self.refuse("hidden", "a list of whole numbers of at least 1")
         low, high = self.v_min, self.v_max
         if self.kind == "categorical" and (low is None or high is None or low >= high):
-            raise ConfigError(
-                f"agent.network.head.kind=categorical: needs a range of values, agent.network.head.v_min={_null(low)} "
-                f"below agent.network.head.v_max={_null(high)}"
-            )
+            ends = f"{self.shown('v_min')} below {self.shown('v_max')}"
+            self.wrong("kind", f"needs a range of values, {ends}")
         if self.rescale is not None and self.kind != "scalar":
-            raise ConfigError(
-                f"agent.network.head.rescale={self.rescale}: is for agent.network.head.kind=scalar, not {self.kind}"
-            )
+            self.wrong("rescale", f"is for agent.network.head.kind=scalar, not {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -131,19 +122,12 @@ class NetworkConfig(Section):
 
     def check(self) -> None:
         head = self.head
-        if self.torso.kind == "tabular" and (
-            head.kind != "scalar" or head.dueling or head.noisy or head.hidden or head.bias
-        ):
-            raise ConfigError(
-                "agent.network.torso.kind=tabular: a table has agent.network.head.kind=scalar, hidden=[], bias=false, "
-                "neither dueling nor noisy"
-            )
+        plain = head.kind == "scalar" and not (head.dueling or head.noisy or head.hidden or head.bias)
+        if self.torso.kind == "tabular" and not plain:
+            table = "agent.network.head.kind=scalar, hidden=[], bias=false, neither dueling nor noisy"
+            self.wrong("torso.kind", f"a table has {table}")
 
     @property
     def recurrent(self) -> bool:
         """True where what the network gives depends on more than the observation."""
         return self.memory.kind != "none" or self.previous
-
-
-def _null(value: float | None) -> str:
-    return "null" if value is None else str(value)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+
+def _moved(section: str, names: str, prefix: str = "") -> dict[str, str]:
+    """Keys that moved into `section` and lost a `prefix`."""
+    return {prefix + name: f"{section}.{name}" for name in names.split()}
+
+
+_HEAD = "hidden dropout dueling noisy noisy_sigma atoms v_min v_max cosines"
+_QUANTILES = "quantiles online_quantiles target_quantiles acting_quantiles"
 _NETWORK = {
     "torso": "torso.kind",
-    "width": "torso.width",
-    "pool": "torso.pool",
     "normalise": "torso.normalize",
-    "pretrained": "torso.pretrained",
     "memory": "memory.kind",
-    "memory_size": "memory.size",
-    "memory_steps": "memory.steps",
-    "memory_layers": "memory.layers",
-    "memory_heads": "memory.heads",
     "head": "head.kind",
-    **{name: f"head.{name}" for name in ("hidden", "dropout", "dueling", "noisy", "noisy_sigma", "atoms", "v_min")},
-    **{name: f"head.{name}" for name in ("v_max", "quantiles", "online_quantiles", "target_quantiles", "cosines")},
-    "acting_quantiles": "head.acting_quantiles",
     "initialise": "initializer",
+    **_moved("torso", "width pool pretrained"),
+    **_moved("memory", "size steps layers heads", prefix="memory_"),
+    **_moved("head", f"{_HEAD} {_QUANTILES}"),
 }
 _AGENT = {
     "bootstrap": "bootstrap.kind",
@@ -33,24 +34,17 @@ _AGENT = {
 _LEARNER = {
     "optimiser": "optimizer.kind",
     "step_size": "optimizer.learning_rate",
-    "schedule": "optimizer.schedule",
-    "schedule_decay": "optimizer.schedule_decay",
     "adam_epsilon": "optimizer.epsilon",
     "rmsprop_epsilon": "optimizer.epsilon",
     "rmsprop_decay": "optimizer.decay",
     "rmsprop_centred": "optimizer.centered",
-    **{name: f"optimizer.{name}" for name in ("momentum", "weight_decay", "l1", "l2", "max_grad_norm")},
-    "max_grad_value": "optimizer.max_grad_value",
+    **_moved("optimizer", "schedule schedule_decay momentum weight_decay l1 l2 max_grad_norm max_grad_value"),
     "augment": "augment.kind",
-    "augment_pixels": "augment.pixels",
-    "augment_intensity": "augment.intensity",
-    "online_views": "augment.online_views",
-    "target_views": "augment.target_views",
-    "reset_period": "reset.period",
-    "reset_keep": "reset.keep",
+    **_moved("augment", "pixels intensity", prefix="augment_"),
+    **_moved("augment", "online_views target_views"),
+    **_moved("reset", "period keep", prefix="reset_"),
     "target": "target.kind",
-    "target_period": "target.period",
-    "target_tau": "target.tau",
+    **_moved("target", "period tau", prefix="target_"),
     "bf16": "precision",
 }
 RENAMED = {f"agent.{old}": f"agent.{new}" for old, new in _AGENT.items()}

@@ -1,8 +1,4 @@
-"""What a run is made of: one frozen dataclass per component, checked on construction.
-
-Every field states what it may be; a value outside raises `ConfigError`, whose one line names the key and what
-is allowed.
-"""
+"""The run, and every part of it that is neither agent nor learner."""
 
 from __future__ import annotations
 
@@ -172,45 +168,33 @@ class RunConfig(Section):
         if not self.run_dir.strip():
             self.refuse("run_dir", "a folder's path")
         self._check_windows()
-        segment = self.actors.rollout_steps
-        per_shard = self.replay.capacity // self.replay.shards
+        segment, replay = self.actors.rollout_steps, self.replay
+        per_shard = replay.capacity // replay.shards
         if per_shard < segment:
-            raise ConfigError(
-                f"replay.capacity={self.replay.capacity}: must give each of replay.shards={self.replay.shards} "
-                f"room for one segment of actors.rollout_steps={segment}"
-            )
-        if self.learner.batch_size > self.replay.capacity:
-            raise ConfigError(
-                f"learner.batch_size={self.learner.batch_size}: must be at most replay.capacity={self.replay.capacity}"
-            )
-        whole = per_shard // segment * segment * self.replay.shards
-        if self.replay.min_size > whole // 2:
-            raise ConfigError(
-                f"replay.min_size={self.replay.min_size}: must be at most half of the {whole} transitions that "
-                f"replay.capacity={self.replay.capacity} holds in whole segments"
-            )
+            room = f"room for one segment of actors.rollout_steps={segment}"
+            self.wrong("replay.capacity", f"must give each of replay.shards={replay.shards} {room}")
+        if self.learner.batch_size > replay.capacity:
+            self.refuse("learner.batch_size", f"at most replay.capacity={replay.capacity}")
+        whole = per_shard // segment * segment * replay.shards
+        if replay.min_size > whole // 2:
+            held = f"transitions that replay.capacity={replay.capacity} holds in whole segments"
+            self.refuse("replay.min_size", f"at most half of the {whole} {held}")
 
     def _check_windows(self) -> None:
         segment, agent = self.actors.rollout_steps, self.agent
         if agent.window > segment:
-            key = f"agent.n_step={agent.n_step}"
-            if agent.sequence.length > 1:
-                key = f"agent.sequence.length={agent.sequence.length}"
-            raise ConfigError(
-                f"{key}: a window of {agent.window} steps must fit into a segment, at most "
-                f"actors.rollout_steps={segment}"
-            )
+            name = "agent.sequence.length" if agent.sequence.length > 1 else "agent.n_step"
+            fit = f"must fit into a segment, at most actors.rollout_steps={segment}"
+            self.wrong(name, f"a window of {agent.window} steps {fit}")
         if self.learner.augment.kind != "none" and not agent.transitions:
-            raise ConfigError(
-                f"learner.augment.kind={self.learner.augment.kind}: is for single transitions, but agent.returns="
-                f"{agent.returns}, agent.sequence.length={agent.sequence.length} and agent.network.memory.kind="
-                f"{agent.network.memory.kind} need more"
+            keys = ("returns", "sequence.length", "network.memory.kind")
+            first, second, third = (agent.shown(key) for key in keys)
+            self.wrong(
+                "learner.augment.kind", f"is for single transitions, but {first}, {second} and {third} need more"
             )
         if segment % agent.sequence.stride:
-            raise ConfigError(
-                f"actors.rollout_steps={segment}: must be a multiple of agent.sequence.length - "
-                f"agent.sequence.overlap = {agent.sequence.stride}"
-            )
+            stride = f"agent.sequence.length - agent.sequence.overlap = {agent.sequence.stride}"
+            self.refuse("actors.rollout_steps", f"a multiple of {stride}")
 
     @property
     def slots(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import operator
 import re
 import types
 import typing
@@ -20,6 +21,11 @@ from distdqn.config.renamed import RENAMED
 
 class ConfigError(ValueError):
     """A setting that cannot be; the message is one line that names the key and what it may be."""
+
+
+def one_line(thing: object) -> str:
+    """A text, or what an error says, without line breaks."""
+    return " ".join(str(thing).split()) or type(thing).__name__
 
 
 class Import(str):
@@ -37,8 +43,7 @@ class Import(str):
         try:
             return getattr(importlib.import_module(module), name)
         except Exception as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(f"{key}={self}: cannot be imported ({why})") from error
+            raise ConfigError(f"{key}={self}: cannot be imported ({one_line(error)})") from error
 
 
 def number(default: Any, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
@@ -47,6 +52,7 @@ def number(default: Any, low: float | None = None, high: float | None = None, ab
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NAMES |= {tuple: "a list of whole numbers", dict: "a mapping", type(None): "null", Import: "package.module:Class"}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -60,14 +66,8 @@ def describe(kind: Any, meta: Mapping[str, Any]) -> str:
     for base in _alternatives(kind):
         if typing.get_origin(base) is typing.Literal:
             texts.append("one of " + ", ".join(map(str, typing.get_args(base))))
-        elif base is Import:
-            texts.append("package.module:Class")
-        elif base is type(None):
-            texts.append("null")
         else:
-            texts.append(
-                _NAMES.get(base, "a list of whole numbers" if typing.get_origin(base) is tuple else "a mapping")
-            )
+            texts.append(_NAMES[typing.get_origin(base) or base])
     low, high, above = meta.get("low"), meta.get("high"), meta.get("above")
     if low is not None and high is not None:
         texts[0] += f" from {low} to {high}"
@@ -130,11 +130,18 @@ class Section:
     def check(self) -> None:
         """Checks that cross fields; overridden where there are any."""
 
+    def shown(self, name: str) -> str:
+        """KEY=VALUE of the field `name`, which may lie in a section below, as `head.kind`."""
+        value = operator.attrgetter(name)(self)
+        return f"{self.key}.{name}={'null' if value is None else value}".lstrip(".")
+
+    def wrong(self, name: str, why: str) -> typing.NoReturn:
+        """Raises the one-line error that shows the field `name` and says `why`."""
+        raise ConfigError(f"{self.shown(name)}: {why}")
+
     def refuse(self, name: str, allowed: str) -> typing.NoReturn:
-        """Raises the one-line error for field `name`."""
-        shown = getattr(self, name)
-        shown = "null" if shown is None else shown
-        raise ConfigError(f"{self.key}.{name}={shown}: must be {allowed}".lstrip("."))
+        """The same, saying what the field may be."""
+        self.wrong(name, f"must be {allowed}")
 
 
 def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
@@ -153,8 +160,8 @@ def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
     except ConfigError:
         raise
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{key}={config.kind}: cannot be made ({type(error).__name__}: {why})") from error
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"{key}={config.kind}: cannot be made ({why})") from error
 
 
 C = TypeVar("C", bound=Section)

@@ -115,7 +115,6 @@ class AtariEnv:
         self._first_frame = np.zeros(num_slots, np.int64)
 
     def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
         frame, info = self._env.reset(seed=self._seeds)
         self._last = np.zeros(self.num_slots, bool)
         self._truncated = np.zeros(self.num_slots, bool)
@@ -123,7 +122,6 @@ class AtariEnv:
         return np.asarray(frame[:, 0])
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
         action = check_actions(action, self.num_slots, self.spec.num_actions)
         dummy = self._last
         frame, reward, over, _, info = self._env.step(np.where(dummy, 0, action))
@@ -142,7 +140,6 @@ class AtariEnv:
         return EnvStep(np.asarray(frame[:, 0]), reward, over | lost, self._last.copy())
 
     def close(self) -> None:
-        """See `VectorEnv`."""
         self._env = None
 
 
@@ -171,14 +168,12 @@ class RenderedAtariEnv(AtariEnv):
                 break
 
     def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
         frame = super().reset()
         self._twin = _load(self._config, int(self._seeds[0]))
         self._start_twin()
         return frame
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
         dummy, truncated = self._last[0], self._truncated[0]
         step = super().step(action)
         if not dummy:

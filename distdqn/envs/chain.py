@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from distdqn.config import EnvConfig
-from distdqn.envs.wrappers import check_actions, enlarge
-from distdqn.types import EnvSpec, EnvStep
+from distdqn.envs.array_env import ArrayEnv
+from distdqn.envs.wrappers import enlarge
+from distdqn.types import EnvSpec
 
 NEAR_REWARD, FAR_REWARD = 0.001, 1.0
 EXTRA_STEPS = 9
@@ -50,7 +51,7 @@ def transitions(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(state[:, None] + [-1, 1], 0, config.length - 1), reward
 
 
-class ChainEnv:
+class ChainEnv(ArrayEnv):
     """N chains of `config.length` states, all slots in one array operation.
 
     An episode starts in the second state from the left. One action moves left and the other one right; which
@@ -72,34 +73,24 @@ class ChainEnv:
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        self.spec = chain_spec(config)
-        self.num_slots = num_slots
-        self._step_limit = step_limit(config)
+        super().__init__(chain_spec(config), num_slots, seed)
+        self.step_limit = step_limit(config)
         self._observations = observations(config)
         self._right = right_action(config)
         self._next_state, reward = transitions(config)
         self._reward = reward.astype(np.float32)
         self._state = np.full(num_slots, START)
-        self._age = np.zeros(num_slots, np.int64)
-        self._last = np.zeros(num_slots, bool)
 
-    def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
-        self._state = np.full(self.num_slots, START)
-        self._age = np.zeros(self.num_slots, np.int64)
-        self._last = np.zeros(self.num_slots, bool)
-        return self._observations[self._state]
+    def _start(self, which: np.ndarray) -> None:
+        self._state[which] = START
 
-    def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
-        action = check_actions(action, self.num_slots, 2)
-        dummy = self._last
+    def _move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         direction = (action == self._right[self._state]).astype(np.int64)
-        self._state = np.where(dummy, START, self._next_state[self._state, direction])
-        self._age = np.where(dummy, 0, self._age + 1)
-        reward = np.where(dummy, np.float32(0), self._reward[self._state])
-        self._last = self._age >= self._step_limit
-        return EnvStep(self._observations[self._state], reward, np.zeros(self.num_slots, bool), self._last.copy())
+        self._state = self._next_state[self._state, direction]
+        return self._reward[self._state], np.zeros(self.num_slots, bool)
+
+    def _frames(self) -> np.ndarray:
+        return self._observations[self._state]
 
     def render(self) -> np.ndarray:
         """The first slot's chain, enlarged, uint8 `[H, W, 3]`: agent white, far end green."""
@@ -107,6 +98,3 @@ class ChainEnv:
         cells[0, -1] = (0, 160, 0)
         cells[0, self._state[0]] = 255
         return enlarge(cells)
-
-    def close(self) -> None:
-        """See `VectorEnv`."""

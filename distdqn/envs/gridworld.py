@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from distdqn.config import EnvConfig
-from distdqn.envs.wrappers import check_actions, enlarge
-from distdqn.types import EnvSpec, EnvStep
+from distdqn.envs.array_env import ArrayEnv
+from distdqn.envs.wrappers import enlarge
+from distdqn.types import EnvSpec
 
 ACTIONS = ("up", "right", "down", "left")
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -54,7 +55,7 @@ def transitions(config: EnvConfig) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(moved, axis=1), reward
 
 
-class GridworldEnv:
+class GridworldEnv(ArrayEnv):
     """N gridworlds of `config.size` squared cells, all slots in one array operation.
 
     The four actions move one cell, walls keep one in place, and with probability `config.slip` the direction
@@ -63,44 +64,29 @@ class GridworldEnv:
     and are truncated after 100 steps.
     """
 
+    step_limit = STEP_LIMIT
+
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        self.spec = gridworld_spec(config)
-        self.num_slots = num_slots
+        super().__init__(gridworld_spec(config), num_slots, seed)
         self._config = config
-        self._rng = np.random.default_rng(seed)
         self._next_state, reward = transitions(config)
         self._reward = reward.astype(np.float32)
         self._observations = observations(config)
         self._live = nonterminal(config)
         self._starts = np.flatnonzero(self._live)
         self._state = np.zeros(num_slots, np.int64)
-        self._age = np.zeros(num_slots, np.int64)
-        self._last = np.zeros(num_slots, bool)
 
     def _start(self, which: np.ndarray) -> None:
-        """Starts the next episode of the slots in `which`, bool `[N]`."""
         self._state[which] = self._rng.choice(self._starts, size=int(which.sum()))
-        self._age[which] = 0
 
-    def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
-        self._start(np.ones(self.num_slots, bool))
-        self._last = np.zeros(self.num_slots, bool)
-        return self._observations[self._state]
-
-    def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
-        action = check_actions(action, self.num_slots, len(ACTIONS))
-        dummy = self._last
+    def _move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slipped = self._rng.random(self.num_slots) < self._config.slip
         direction = np.where(slipped, self._rng.integers(len(ACTIONS), size=self.num_slots), action)
         self._state = self._next_state[self._state, direction]
-        self._age = self._age + 1
-        self._start(dummy)
-        reward = np.where(dummy, np.float32(0), self._reward[self._state])
-        terminated = ~self._live[self._state]
-        self._last = terminated | (self._age >= STEP_LIMIT)
-        return EnvStep(self._observations[self._state], reward, terminated, self._last.copy())
+        return self._reward[self._state], ~self._live[self._state]
+
+    def _frames(self) -> np.ndarray:
+        return self._observations[self._state]
 
     def render(self) -> np.ndarray:
         """The first slot's grid, enlarged, uint8 `[H, W, 3]`: agent white, goal green, pit red."""
@@ -109,6 +95,3 @@ class GridworldEnv:
         cells[goal(self._config)], cells[pit(self._config)] = (0, 160, 0), (160, 0, 0)
         cells[self._state[0]] = 255
         return enlarge(cells.reshape(n, n, 3))
-
-    def close(self) -> None:
-        """See `VectorEnv`."""

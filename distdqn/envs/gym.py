@@ -11,15 +11,11 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distdqn.config import ConfigError, EnvConfig
+from distdqn.config.section import one_line
 from distdqn.envs.wrappers import check_actions, enlarge, picture, resize, slot_seeds, to_grey
 from distdqn.types import EnvSpec, EnvStep
 
 Encode = Callable[[Any], Any]
-
-
-def _line(thing: object) -> str:
-    """An error or a space as one line of text."""
-    return " ".join(str(thing).split()) or type(thing).__name__
 
 
 def make_one(config: EnvConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -28,18 +24,18 @@ def make_one(config: EnvConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(config.id, **{"disable_env_checker": True, **config.kwargs, **kwargs})
     except gymnasium.error.UnregisteredEnv as error:
         near = difflib.get_close_matches(config.id, list(gymnasium.registry), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else _line(error)
+        hint = f"did you mean {', '.join(near)}?" if near else one_line(error)
         raise ConfigError(f"env.id={config.id}: no such Gymnasium environment, {hint}") from error
     except Exception as error:
         if isinstance(error, TypeError) and config.kwargs:
-            raise ConfigError(f"env.kwargs={config.kwargs}: refused by {config.id}: {_line(error)}") from error
-        raise ConfigError(f"env.id={config.id}: cannot be made: {_line(error)}") from error
+            raise ConfigError(f"env.kwargs={config.kwargs}: refused by {config.id}: {one_line(error)}") from error
+        raise ConfigError(f"env.id={config.id}: cannot be made: {one_line(error)}") from error
 
 
 def _actions(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[int, int]:
     """The first action and the number of actions."""
     if not isinstance(space, Discrete):
-        raise ConfigError(f"env.id={config.id}: needs a discrete action space, it has {_line(space)}")
+        raise ConfigError(f"env.id={config.id}: needs a discrete action space, it has {one_line(space)}")
     return int(space.start), int(space.n)
 
 
@@ -49,12 +45,10 @@ def _observation(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[tuple[
         one_hot, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
         return (int(space.n),), "float32", lambda x: one_hot[int(x) - start]
     if not isinstance(space, Box):
-        raise ConfigError(f"env.id={config.id}: needs Box or Discrete observations, it has {_line(space)}")
+        raise ConfigError(f"env.id={config.id}: needs Box or Discrete observations, it has {one_line(space)}")
     if _is_image(space):
         return _image(config, space)
     size = int(np.prod(space.shape))
-    if len(space.shape) == 1:
-        return (size,), "float32", lambda x: x
     return (size,), "float32", lambda x: np.asarray(x).reshape(size)
 
 
@@ -69,7 +63,7 @@ def _image(config: EnvConfig, space: Box) -> tuple[tuple[int, ...], str, Encode]
     height, width, *channels = space.shape
     grey = channels in ([], [1]) or config.grayscale
     if config.grayscale and (space.dtype == np.bool_ or channels not in ([], [1], [3], [4])):
-        config.refuse("grayscale", f"false, {config.id} shows no colours: its images are {_line(space)}")
+        config.refuse("grayscale", f"false, {config.id} shows no colours: its images are {one_line(space)}")
     if config.frame_size and (height, width) != (config.frame_size, config.frame_size):
         if space.dtype == np.bool_:
             config.refuse("frame_size", f"null, the images of {config.id} are bool and cannot be resized")
@@ -115,12 +109,12 @@ class GymEnv:
         self._seeds = slot_seeds(seed, num_slots)
         self._last = np.zeros(num_slots, bool)
 
-    def _frames(self) -> np.ndarray:
-        return np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
+    def _new_frames(self) -> np.ndarray:
+        self._newest = np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
+        return self._newest
 
     def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
-        frame = self._frames()
+        frame = self._new_frames()
         for i, env in enumerate(self._envs):
             observation, _ = env.reset(seed=int(self._seeds[i]))
             frame[i] = self._encode(observation)
@@ -128,9 +122,8 @@ class GymEnv:
         return frame
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
         actions = (check_actions(action, self.num_slots, self.spec.num_actions) + self._first_action).tolist()
-        frame, reward = self._frames(), np.zeros(self.num_slots, np.float32)
+        frame, reward = self._new_frames(), np.zeros(self.num_slots, np.float32)
         terminated, last = np.zeros(self.num_slots, bool), np.zeros(self.num_slots, bool)
         for i, (env, dummy) in enumerate(zip(self._envs, self._last.tolist(), strict=True)):
             if dummy:
@@ -143,7 +136,6 @@ class GymEnv:
         return EnvStep(frame, reward, terminated, last.copy())
 
     def close(self) -> None:
-        """See `VectorEnv`."""
         for env in self._envs:
             env.close()
         self._envs = []
@@ -157,25 +149,13 @@ class RenderedGymEnv(GymEnv):
         self._draws_itself = _draws_itself(config)
         mode = {"render_mode": "rgb_array"} if self._draws_itself else {}
         super().__init__(config, num_slots=1, threads=1, seed=seed, **mode)
-        self._frame = self._frames()[0]
-
-    def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
-        frame = super().reset()
-        self._frame = frame[0]
-        return frame
-
-    def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
-        step = super().step(action)
-        self._frame = step.frame[0]
-        return step
 
     def render(self) -> np.ndarray:
         """uint8 `[H, W, 3]`."""
         if self._draws_itself:
             return np.asarray(self._envs[0].render(), np.uint8)
-        return enlarge(picture(self._frame) if self.spec.pixels else bars(self._frame))
+        frame = self._newest[0]
+        return enlarge(picture(frame) if self.spec.pixels else bars(frame))
 
 
 def _draws_itself(config: EnvConfig) -> bool:

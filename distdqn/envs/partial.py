@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -61,26 +62,15 @@ class PartialEnv:
         return frame
 
     def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
         return self._show(self._env.reset())
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
         step = self._env.step(action)
         return replace(step, frame=self._show(step.frame))
 
     def close(self) -> None:
-        """See `VectorEnv`."""
         self._env.close()
 
-
-class RenderedPartialEnv(PartialEnv):
-    """`PartialEnv` of one slot with `render`, which shows everything."""
-
-    def __init__(self, env: RenderedEnv, config: EnvConfig, seed: int) -> None:
-        super().__init__(env, config, seed)
-        self._rendered = env
-
     def render(self) -> np.ndarray:
-        """See `RenderedEnv`."""
-        return self._rendered.render()
+        """Everything, where the environment is one to look at."""
+        return cast(RenderedEnv, self._env).render()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from distdqn.config import EnvConfig
-from distdqn.envs.wrappers import check_actions, enlarge
-from distdqn.types import EnvSpec, EnvStep
+from distdqn.envs.array_env import ArrayEnv
+from distdqn.envs.wrappers import enlarge
+from distdqn.types import EnvSpec
 
 CUES = 4
 """Four rather than two: a guess is right one time in four only."""
@@ -41,7 +42,7 @@ def rewards() -> np.ndarray:
     return np.asarray(2 * np.eye(CUES) - 1)
 
 
-class RecallEnv:
+class RecallEnv(ArrayEnv):
     """N corridors of `config.length` steps, all slots in one array operation.
 
     An episode shows one of four cues, drawn uniformly; then for `length` steps nothing; then a question. The
@@ -51,37 +52,22 @@ class RecallEnv:
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        self.spec = recall_spec(config)
-        self.num_slots = num_slots
-        self._rng = np.random.default_rng(seed)
+        super().__init__(recall_spec(config), num_slots, seed)
         after = np.zeros((CUES, 1, CUES + 1), np.float32)
         self._observations = np.concatenate([observations(config), after], axis=1)
         self._rewards = rewards().astype(np.float32)
         self._question = config.length + 1
         self._cue = np.zeros(num_slots, np.int64)
-        self._age = np.zeros(num_slots, np.int64)
-        self._last = np.zeros(num_slots, bool)
 
     def _start(self, which: np.ndarray) -> None:
-        """Starts the next episode of the slots in `which`, bool `[N]`."""
         self._cue[which] = self._rng.integers(CUES, size=int(which.sum()))
-        self._age[which] = 0
 
-    def reset(self) -> np.ndarray:
-        """See `VectorEnv`."""
-        self._start(np.ones(self.num_slots, bool))
-        self._last = np.zeros(self.num_slots, bool)
+    def _move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        answered = self._age == self._question + 1
+        return np.where(answered, self._rewards[self._cue, action], np.float32(0)), answered
+
+    def _frames(self) -> np.ndarray:
         return self._observations[self._cue, self._age]
-
-    def step(self, action: np.ndarray) -> EnvStep:
-        """See `VectorEnv`."""
-        action = check_actions(action, self.num_slots, CUES)
-        dummy, answered = self._last, self._age == self._question
-        reward = np.where(answered, self._rewards[self._cue, action], np.float32(0))
-        self._age = self._age + 1
-        self._start(dummy)
-        self._last = answered
-        return EnvStep(self._observations[self._cue, self._age], reward, answered.copy(), answered.copy())
 
     def render(self) -> np.ndarray:
         """The first slot's corridor from left to right, enlarged, uint8 `[H, W, 3]`.
@@ -92,6 +78,3 @@ class RecallEnv:
         cells[0, [0, -1]] = COLOURS[self._cue[0]]
         cells[0, min(self._age[0], self._question)] = 255
         return enlarge(cells)
-
-    def close(self) -> None:
-        """See `VectorEnv`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 from distdqn.config import EnvConfig, Import
 from distdqn.config.section import build
-from distdqn.envs.partial import PartialEnv, RenderedPartialEnv, is_partial, partial_spec
+from distdqn.envs.partial import PartialEnv, is_partial, partial_spec
 from distdqn.envs.wrappers import RenderedEnv, VectorEnv
 from distdqn.types import EnvSpec
 
@@ -44,29 +45,12 @@ def _kind(name: str) -> _Kind:
     """Each kind is imported where it is chosen: a gridworld needs neither Gymnasium nor the emulator."""
     if isinstance(name, Import):
         return _own_kind()
-    if name == "atari":
-        from distdqn.envs.atari import AtariEnv, RenderedAtariEnv, atari_spec
-
-        return _Kind(AtariEnv, RenderedAtariEnv, atari_spec)
-    if name == "gym":
-        from distdqn.envs.gym import GymEnv, RenderedGymEnv, gym_spec
-
-        return _Kind(GymEnv, RenderedGymEnv, gym_spec)
-    if name == "gridworld":
-        from distdqn.envs.gridworld import GridworldEnv, gridworld_spec
-
-        return _array_kind(GridworldEnv, gridworld_spec)
-    if name == "recall":
-        from distdqn.envs.recall import RecallEnv, recall_spec
-
-        return _array_kind(RecallEnv, recall_spec)
-    if name == "chain":
-        from distdqn.envs.chain import ChainEnv, chain_spec
-
-        return _array_kind(ChainEnv, chain_spec)
-    from distdqn.envs.catch import CatchEnv, catch_spec
-
-    return _array_kind(CatchEnv, catch_spec)
+    module = import_module(f"distdqn.envs.{name}")
+    title = name.title()
+    make, spec = getattr(module, f"{title}Env"), getattr(module, f"{name}_spec")
+    if name in ("atari", "gym"):
+        return _Kind(make, getattr(module, f"Rendered{title}Env"), spec)
+    return _array_kind(make, spec)
 
 
 def make_env(config: EnvConfig, num_slots: int, threads: int, seed: int) -> VectorEnv:
@@ -82,7 +66,7 @@ def make_env(config: EnvConfig, num_slots: int, threads: int, seed: int) -> Vect
 def make_rendered_env(config: EnvConfig, seed: int) -> RenderedEnv:
     """The slot that `make_env(config, 1, 1, seed)` gives, frame for frame, with `render` of everything."""
     env = _kind(config.kind).make_rendered(config, seed)
-    return RenderedPartialEnv(env, config, seed) if is_partial(config) else env
+    return PartialEnv(env, config, seed) if is_partial(config) else env
 
 
 def check_env(config: EnvConfig) -> EnvSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,8 +23,7 @@ class Evaluator:
     def __init__(self, env: EnvConfig, agent: AgentConfig, config: EvaluationConfig, seed: int) -> None:
         torch.set_num_threads(config.threads)
         self.env, self.agent, self.config = env, agent, config
-        self.seed = seed
-        self.calls = 0
+        self.seed, self.calls = seed, 0
 
     def _seeds(self) -> tuple[int, np.random.Generator]:
         self.calls += 1
@@ -45,27 +45,21 @@ class Evaluator:
         history = History(env.spec, env.reset())
         game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
         exploration = Fixed(self.config.epsilon, slots, rng)
-        returns: list[list[float]] = [[] for _ in range(slots)]
-        lengths: list[list[int]] = [[] for _ in range(slots)]
-        while any(len(r) < q for r, q in zip(returns, quota, strict=True)):
+        games: list[list[tuple[float, int]]] = [[] for _ in range(slots)]
+        while any(len(g) < q for g, q in zip(games, quota, strict=True)):
             action = exploration.actions(policy.q_values(history.stacks, history.age), 0)
             step = env.step(action)
             policy.remember(action, step.reward)
             game_return += step.reward
             game_steps += ~history.dummy
             for slot in np.nonzero(step.last)[0]:
-                if len(returns[slot]) < quota[slot]:
-                    returns[slot].append(float(game_return[slot]))
-                    lengths[slot].append(int(game_steps[slot]) * env.spec.frame_skip)
+                if len(games[slot]) < quota[slot]:
+                    games[slot].append((float(game_return[slot]), int(game_steps[slot]) * env.spec.frame_skip))
                 game_return[slot] = game_steps[slot] = 0
             history.push(step.frame, step.last)
         env.close()
-        return Evaluation(
-            version=weights.version,
-            returns=tuple(r for rs in returns for r in rs),
-            lengths=tuple(n for ns in lengths for n in ns),
-            seconds=time.perf_counter() - start,
-        )
+        returns, lengths = zip(*chain.from_iterable(games), strict=True)
+        return Evaluation(weights.version, returns, lengths, seconds=time.perf_counter() - start)
 
     def record(self, weights: Weights, max_steps: int = 5000) -> Recording:
         """One game, frame by frame, with the Q-values before each action; cut after `max_steps` agent steps."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TextIO
+
+import numpy as np
 
 from distdqn.config import RunConfig, to_mapping
 from distdqn.record import jsonl, wandb
@@ -45,32 +48,31 @@ class Recorder:
     Args:
         folder: the run's folder; records already in it are read, and `last` goes on from them.
         config: `tensorboard`, `screen` and `track` say which places there are.
-        wandb_id: the W&B run to go on with; a new one otherwise.
         out: where the screen is; standard output by default.
 
     Attributes:
         last: the last value of each metric.
     """
 
-    def __init__(
-        self, folder: RunFolder, config: RunConfig, wandb_id: str | None = None, out: TextIO | None = None
-    ) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO | None = None) -> None:
         self._folder, self._config = folder, config
-        self._wandb_id = wandb_id or wandb.new_id()
+        self._wandb_id = wandb.new_id()
         self._wandb: wandb.WandB | None = None
         self._started = self._closed = False
         self._outcome = ""
         self._sinks: dict[str, Sink] = {}
         self.last: dict[str, float] = {}
-        self._screen: Screen | None = None
-        try:
-            self._screen = self._sinks["screen"] = Screen(config, config.screen, out)
-        except Exception as error:
-            self._fail("screen", error)
         for metrics in jsonl.read(folder.metrics):
             self.last.update(metrics)
-        if self._screen is not None:  # how fast an earlier session was, and of which budget, says nothing of this one
+        self._screen: Screen | None = None
+
+        def screen() -> Screen:
+            self._screen = Screen(config, config.screen, out)
+            # how fast an earlier session was, and of which budget, says nothing of this one
             self._screen.last = {k: v for k, v in self.last.items() if not k.startswith("run/")}
+            return self._screen
+
+        self._open("screen", screen)
         self._open("metrics.jsonl", lambda: jsonl.JsonLines(folder.metrics))
         if config.tensorboard:
             self._open("TensorBoard", lambda: TensorBoard(folder.tensorboard))
@@ -79,7 +81,7 @@ class Recorder:
         """Hands on one record. Raises `ValueError` if it lacks one of `REQUIRED`."""
         if missing := [name for name in REQUIRED if name not in metrics]:
             raise ValueError(f"a record lacks {', '.join(missing)}")
-        plain = {k: _plain(v) for k, v in metrics.items()}
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in metrics.items()}
         self.last.update(plain)
         if not self._started:
             self._started = True
@@ -87,10 +89,7 @@ class Recorder:
         if "metrics.jsonl" not in self._sinks:
             self._open("metrics.jsonl", lambda: jsonl.JsonLines(self._folder.metrics), quiet=True)
         for name, sink in list(self._sinks.items()):
-            try:
-                sink.write(plain)
-            except Exception as error:
-                self._fail(name, error)
+            self._try(name, partial(sink.write, plain))
         self._pass_on_notices()
 
     def event(self, text: str) -> None:
@@ -107,15 +106,7 @@ class Recorder:
         `extra`, whose `outcome` is shown at the end."""
         content = {"name": self._config.name, "seed": self._config.seed, **self.last, **(extra or {})}
         self._outcome = str((extra or {}).get("outcome", ""))
-        temporary = self._folder.summary.with_name(".summary.json.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._folder.summary)
-        except OSError as error:
-            self._fail("summary.json", error)
+        self._try("summary.json", lambda: _write_json(self._folder.summary, content))
 
     def state(self) -> State:
         """What a checkpoint keeps: the W&B run's id."""
@@ -135,10 +126,7 @@ class Recorder:
         if hurry and self._wandb is not None and self._sinks.pop("W&B", None) is not None:
             self._wandb.close(wait_s=3.0)
         for name in [n for n in self._sinks if n != "screen"]:
-            try:
-                self._sinks.pop(name).close()
-            except Exception as error:
-                self._fail(name, error)
+            self._try(name, self._sinks.pop(name).close)
         self._pass_on_notices()
         if self._screen is not None:
             try:
@@ -166,9 +154,8 @@ class Recorder:
         name = f"{self._config.name}-seed{self._config.seed}"
 
         def start() -> wandb.WandB:
-            self._wandb = wandb.WandB(
-                self._folder.wandb, mode, self._wandb_id, name, self._config.name, to_mapping(self._config)
-            )
+            config, group = to_mapping(self._config), self._config.name
+            self._wandb = wandb.WandB(self._folder.wandb, mode, self._wandb_id, name, group, config)
             return self._wandb
 
         self._open("W&B", start)
@@ -178,30 +165,24 @@ class Recorder:
             self.event(self._wandb.notices.get())
 
     def _open(self, name: str, make: Callable[[], Sink], quiet: bool = False) -> None:
+        self._try(name, lambda: self._sinks.update({name: make()}), quiet)
+
+    def _try(self, name: str, act: Callable[[], None], quiet: bool = False) -> None:
         try:
-            self._sinks[name] = make()
+            act()
         except Exception as error:
+            self._sinks.pop(name, None)
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             if not quiet:
-                self._fail(name, error)
-
-    def _fail(self, name: str, error: Exception) -> None:
-        self._sinks.pop(name, None)
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        self.event(f"{name} failed and is left out: {why}")
+                self.event(f"{name} failed and is left out: {why}")
 
 
-def _plain(value: Any) -> float:
-    number: float = value.item() if hasattr(value, "item") else value
-    return number
-
-
-def _jsonable(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Atomically; arrays become lists, and numbers that are not finite null."""
+    text = json.dumps(content, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 _CLOUD = "https://api.wandb.ai"
+FINISH_S = 30.0
+"""The longest that finishing may take."""
 
 
 def new_id() -> str:
@@ -55,24 +57,17 @@ class WandB:
         run_id: from `new_id` or a checkpoint.
         name, group: as shown in W&B; runs of a group differ in their seed.
         config: plain nested containers.
-        init_s, finish_s: the longest that starting and finishing may take, in seconds.
+        init_s: the longest that starting may take, in seconds.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        mode: str,
-        run_id: str,
-        name: str,
-        group: str,
-        config: dict[str, Any],
-        init_s: float = 30.0,
-        finish_s: float = 30.0,
+        self, folder: Path, mode: str, run_id: str, name: str, group: str, config: dict[str, Any], init_s: float = 30.0
     ) -> None:
         self.notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.mode = mode
-        self._folder, self._id, self._name, self._group, self._config = folder, run_id, name, group, config
-        self._init_s, self._finish_s = init_s, finish_s
+        self._folder = folder.parent if folder.name == "wandb" else folder  # W&B makes its own folder "wandb" inside
+        self._run: dict[str, Any] = {"id": run_id, "name": name, "group": group, "config": config}
+        self._init_s = init_s
         self._queue: queue.Queue[dict[str, float] | None] = queue.Queue(maxsize=10_000)
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
         self._thread.start()
@@ -83,9 +78,9 @@ class WandB:
             self._put({k: float(v) for k, v in metrics.items() if math.isfinite(v)})
 
     def close(self, wait_s: float | None = None) -> None:
-        """Finishes the run, or gives up after `wait_s` (or `init_s + finish_s`); what is then missing lies on disk."""
+        """Finishes the run, or gives up after `wait_s` (or `init_s + FINISH_S`); what is then missing lies on disk."""
         self._put(None)
-        self._thread.join(self._init_s + self._finish_s if wait_s is None else wait_s)
+        self._thread.join(self._init_s + FINISH_S if wait_s is None else wait_s)
         if self._thread.is_alive():
             self.notices.put("W&B did not finish in time: `wandb sync` uploads the rest")
 
@@ -126,22 +121,17 @@ class WandB:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
+        silent: dict[str, Any] = {"console": "off", "silent": True}
         mode: Literal["online", "offline"] = "online" if self.mode == "online" else "offline"
         try:
             run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "distdqn"),
-                id=self._id,
                 resume="allow" if self.mode == "online" else None,
-                name=self._name,
-                group=self._group,
-                config=self._config,
-                # W&B makes its own folder "wandb" inside.
-                dir=str(self._folder.parent if self._folder.name == "wandb" else self._folder),
+                dir=str(self._folder),
                 mode=mode,
                 reinit="create_new",
-                settings=wandb.Settings(
-                    console="off", silent=True, init_timeout=self._init_s, finish_timeout=self._finish_s
-                ),
+                settings=wandb.Settings(**silent, init_timeout=self._init_s, finish_timeout=FINISH_S),
+                **self._run,
             )
             run.define_metric("*", step_metric="env_frames")
             return run

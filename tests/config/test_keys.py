@@ -2,13 +2,27 @@ from __future__ import annotations
 
 from distdqn.config import RunConfig, to_mapping
 from distdqn.config.compose import compose
-from distdqn.config.keys import conf_dir, markdown, sections, text
+from distdqn.config.keys import conf_dir, sections, text
+from distdqn.config.section import one_line
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 
 
+def markdown() -> str:
+    """A table for each section."""
+    lines = []
+    for cls, keys in sections():
+        lines += [f"### {f'`{cls.key}`' if cls.key else 'The run'}", "", one_line(cls.__doc__ or ""), ""]
+        lines += ["| key | default | may be | |", "|---|---|---|---|"]
+        for key in keys:
+            cells = (f"`{key.name}`", f"`{key.default}`" if key.default else "", key.allowed, key.meaning)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def test_the_page_has_every_key() -> None:
-    """Between the marks of conf/README.md stands what `distdqn.config.keys.markdown()` gives."""
+    """Between the marks of conf/README.md stands what `markdown()` gives."""
     page = (conf_dir() / "README.md").read_text()
     assert page.split(BEGIN)[1].split(END)[0].strip() == markdown().strip()
 
