@@ -115,12 +115,22 @@ def test_a_bad_argument_does_not_reach_the_component(engine: Engine, counter: Ha
     assert engine.fetch(engine.call(counter, "pair")[0]) == (10, 10)
 
 
+def lost_call(engine: Engine, handle: Handle) -> tuple[Any, ...]:
+    """The first call that a killed component does not answer: Ray's kill is on its way for a moment."""
+    while True:
+        refs = engine.call(handle, "both", 1, returns=2)
+        try:
+            engine.fetch(refs[0])
+        except ComponentLost:
+            return refs
+
+
 def test_a_dead_component_is_lost(engine: Engine, counter: Handle) -> None:
     other = engine.start("counter-1", PROCESS, Counter, 0)
     (earlier,) = engine.call(counter, "add", 1)
     assert engine.fetch(earlier) == 11
     engine.kill(counter)
-    for ref in (lost := engine.call(counter, "both", 1, returns=2)):
+    for ref in (lost := lost_call(engine, counter)):
         with pytest.raises(ComponentLost):
             engine.fetch(ref)
     with pytest.raises(DataLost):  # whom it was handed to is well
