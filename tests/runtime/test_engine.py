@@ -179,8 +179,7 @@ def test_those_who_share_a_process_die_together_and_start_one_by_one(engine: Eng
     handles = [engine.start(*s) for s in starts]
     engine.kill(handles[killed])
     for handle in handles:
-        with pytest.raises(ComponentLost):
-            engine.fetch(engine.call(handle, "add", 1)[0])
+        lost_call(engine, handle)
     new = {first: engine.start(*starts[first])}
     assert engine.fetch(engine.call(new[first], "add", 1)[0]) == (11, 1)[first]
     with pytest.raises(ComponentLost):  # each needs its own start
@@ -196,8 +195,7 @@ def test_who_starts_anew_ends_what_shares_its_process(engine: Engine, again: int
     starts = [("counter-0", PROCESS, Counter, 10), ("counter-1", Beside("counter-0"), Counter, 0)]
     handles = [engine.start(*s) for s in starts]
     new = engine.start(*starts[again])
-    with pytest.raises(ComponentLost):
-        engine.fetch(engine.call(handles[1 - again], "add", 1)[0])
+    lost_call(engine, handles[1 - again])
     assert engine.fetch(engine.call(new, "add", 1)[0]) == (11, 1)[again]
 
 
