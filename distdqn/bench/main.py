@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from distdqn.bench import table
-from distdqn.bench.limits import Costs, Shape, undisturbed
+from distdqn.bench.limits import FREE, Costs, Shape, cpu_of_a_step, limit, undisturbed
 from distdqn.bench.measure import Cost
-from distdqn.bench.stages import Stages, measure_stages
-from distdqn.bench.transport import Transport, measure_transport
+from distdqn.bench.stages import measure_stages
+from distdqn.bench.transport import measure_transport
 from distdqn.bench.whole import TrialRun, throwaway
 from distdqn.config import RunConfig
 from distdqn.config.compose import compose
@@ -30,8 +30,7 @@ def bench(overrides: list[str], seconds: float, out: Path | None) -> int:
     """Measures the config that `overrides` compose on this machine, `seconds` for each stage; the figures go to the
     file `out` too. Gives the exit code.
 
-    Raises:
-        ConfigError: a bad key or value, one line that names it.
+    Raises `ConfigError`: a bad key or value, one line that names it.
     """
     console = table.make_console()
     with throwaway(compose(overrides)) as (config, spec):
@@ -64,30 +63,33 @@ def _measure(config: RunConfig, spec: EnvSpec, seconds: float, console: Console)
             window = run.measure(WHOLE * seconds, drop=seconds)
     finally:
         engine.close()
-    shape = Shape(
-        inspect().cores,
-        config.actors.count,
-        config.replay.shards,
-        config.learner.samples_per_insert,
-        gpu=stages.device != "cpu",
-        serial=config.engine.kind == "local",
-    )
-    costs = _costs(config, stages, transport)
-    return table.Report(config, spec, stages, transport, costs, shape, window, tuple(run.events))
-
-
-def _costs(config: RunConfig, stages: Stages, transport: Transport) -> Costs:
-    def carrying(nbytes: float) -> Cost:
-        return Cost(transport.wall * nbytes, transport.cpu * nbytes)
-
-    return Costs(
+    learner, on_cpu = config.learner, stages.device == "cpu"
+    ratio, serial = learner.samples_per_insert, config.engine.kind == "local"
+    shape = Shape(inspect().cores, config.actors.count, config.replay.shards, ratio, not on_cpu, serial)
+    costs = Costs(
         undisturbed(stages.act, config.actors.threads),
         undisturbed(stages.add),
         undisturbed(stages.sample),
         undisturbed(stages.priority),
-        undisturbed(stages.learn, config.learner.threads if stages.device == "cpu" else 0),
-        carry_step=carrying(stages.transition_bytes),
-        carry_sample=carrying(stages.sample_bytes),
+        undisturbed(stages.learn, learner.threads if on_cpu else 0),
+        carry_step=transport.carrying(stages.transition_bytes),
+        carry_sample=transport.carrying(stages.sample_bytes),
+    )
+    bound, reached = limit(costs, shape), window.reached(ratio)
+    free = limit(replace(costs, carry_step=FREE, carry_sample=FREE), shape)
+    return table.Report(
+        config,
+        spec,
+        stages,
+        transport,
+        costs,
+        shape,
+        window,
+        tuple(run.events),
+        bound,
+        cpu_of_a_step(costs, shape),
+        reached / bound.steps_per_s,
+        reached / free.steps_per_s,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,27 +95,14 @@ def arrival_rate(times: Sequence[float], amounts: Sequence[float], seconds: floa
     return slope(times, np.cumsum(amounts) - np.asarray(amounts) / 2)  # type: ignore[arg-type]
 
 
-def cpu_of(pids: Sequence[int]) -> dict[int, float]:
-    """CPU seconds spent so far by each process that still is, to the kernel's 10 ms."""
-    spent = {}
-    for pid in pids:
-        try:
-            times = psutil.Process(pid).cpu_times()
-        except psutil.Error:
-            continue
-        spent[pid] = times.user + times.system
+def family_cpu() -> dict[int, float]:
+    """CPU seconds spent so far by this process and each of its living descendants, by pid, to the kernel's 10 ms."""
+    spent, me = {}, psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            spent[process.pid] = times.user + times.system
     return spent
-
-
-def family() -> list[int]:
-    """This process and all that descend from it."""
-    me = psutil.Process()
-    return [me.pid, *(p.pid for p in me.children(recursive=True))]
-
-
-def family_cpu() -> float:
-    """CPU seconds that this process and its living descendants have spent."""
-    return sum(cpu_of(family()).values())
 
 
 def machine_cpu() -> float:

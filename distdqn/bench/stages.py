@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, cycle
 from typing import Any
@@ -69,26 +68,19 @@ class Stages:
 
 def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
     """Measures every component of `config`, `seconds` each, in turns."""
-    actor = Actor(config.env, config.agent, config.actors, 0, config.seed)
-    play, segments = _acting(actor, config)
-    shard, rss_growth = _full_shard(config, spec, segments)
-    full = shard.stats()
-    learner = Learner(config.agent, config.learner, spec, config.seed)
-    threads = config.actors.threads
-    draw, update = _drawing(shard, config)
-    batch = draw()
-    emulate, infer = _emulators(config), _inference(config, spec)
+    at_hand = _Components(config, spec)
+    threads, full = config.actors.threads, at_hand.shard.stats()
     works = {
-        "emulators": Work(emulate, threads),
-        "inference": Work(infer, threads),
-        "in_turn": Work(lambda: infer() and emulate(), threads),
-        "act": Work(lambda: play()[1], threads),
-        "add": Work(_adding(shard, segments)),
-        "sample": Work(lambda: len(draw())),
-        "learn": Work(lambda: _learn(learner, batch), config.learner.threads),
+        "emulators": Work(at_hand.emulate, threads),
+        "inference": Work(at_hand.infer, threads),
+        "in_turn": Work(lambda: at_hand.infer() and at_hand.emulate(), threads),
+        "act": Work(lambda: at_hand.play()[1], threads),
+        "add": Work(at_hand.add),
+        "sample": Work(lambda: len(at_hand.draw())),
+        "learn": Work(at_hand.learn, config.learner.threads),
     }
     if config.replay.kind == "prioritized":  # else no priorities are sent
-        works["priority"] = Work(update)
+        works["priority"] = Work(at_hand.update_priorities)
     costs = interleave(works, seconds)
     parts = (costs["emulators"], costs["inference"])
     medians = {name: median(c) for name, c in costs.items() if name != "in_turn"}
@@ -99,61 +91,74 @@ def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
         in_turn_cpu=fraction(parts, costs["in_turn"], "cpu"),
         transitions=full.transitions,
         nbytes=full.nbytes,
-        rss_growth=rss_growth,
-        device=learner.device.type,
-        batch=batch,
-        segment=segments[0],
+        rss_growth=at_hand.rss_growth,
+        device=at_hand.learner.device.type,
+        batch=at_hand.batch,
+        segment=at_hand.segments[0],
     )
+
+
+class _Components:
+    """The components of a run; each method does a piece of one's work, and most give the units done."""
+
+    def __init__(self, config: RunConfig, spec: EnvSpec) -> None:
+        actors, slots = config.actors, config.actors.envs_per_actor
+        self.config, self.rng = config, np.random.default_rng(config.seed)
+        self.actor = Actor(config.env, config.agent, actors, 0, config.seed)
+        self.versions, self.arrays = count(), self.actor.policy.network.arrays()
+        self.play()  # its first window starts lie before the streams began
+        self.segments = [self.play()[0] for _ in range(4)]
+        self.source = cycle([(s, int(s.valid.sum())) for s in self.segments])
+        self.shard, self.rss_growth = _full_shard(config, spec, self.segments)
+        self.batch = self.draw()
+        self.learner = Learner(config.agent, config.learner, spec, config.seed)
+        self.env = make_env(config.env, slots, actors.threads, config.seed)
+        self.env.reset()
+        self.last = np.zeros(slots, bool)
+        self.policy = Policy(config.agent, spec, slots)
+        shape = (spec.stack, slots, *spec.frame_shape) if spec.pixels else (slots, *spec.frame_shape)
+        self.observations = cycle([(self.rng.random(shape) * 255).astype(spec.frame_dtype) for _ in range(8)])
+        self.age = np.full(slots, 1000, np.int32)
+
+    def emulate(self) -> int:
+        slots = self.env.num_slots
+        played = slots - int(self.last.sum())  # after `last` comes a dummy, which is not a step
+        self.last = self.env.step(self.rng.integers(self.env.spec.num_actions, size=slots)).last
+        return played
+
+    def infer(self) -> int:
+        self.policy.q_values(next(self.observations), self.age)
+        return len(self.age)
+
+    def play(self) -> tuple[Segment, int]:
+        """A rollout with weights that the actor has not seen, as each is in a run: segments and agent steps."""
+        segment, stats = self.actor.rollout(Weights(next(self.versions), self.arrays))
+        return segment, stats.steps
+
+    def add(self) -> int:
+        segment, transitions = next(self.source)
+        self.shard.add(segment)
+        return transitions
+
+    def draw(self) -> Batch:
+        """What one call of the learner is fed."""
+        sizes = (self.config.learner.batch_size,) * self.config.learner.updates_per_call
+        self.batch = self.shard.sample(sizes, self.config.replay.beta)[0]
+        return self.batch
+
+    def update_priorities(self) -> int:
+        key = self.batch.key
+        self.shard.update_priorities(Priorities(key, self.rng.random(len(key), np.float32)))
+        return len(key)
+
+    def learn(self) -> int:
+        self.learner.update(0.0, self.batch)
+        return len(self.batch)
 
 
 def size_of(record: Any) -> int:
     """Bytes of a record's arrays."""
     return sum(a.nbytes for a in named_arrays(record).values())
-
-
-def _emulators(config: RunConfig) -> Callable[[], int]:
-    slots = config.actors.envs_per_actor
-    env = make_env(config.env, slots, config.actors.threads, config.seed)
-    rng = np.random.default_rng(config.seed)
-    env.reset()
-    last = np.zeros(slots, bool)
-
-    def step() -> int:
-        nonlocal last
-        played = slots - int(last.sum())  # after `last` comes a dummy, which is not a step
-        last = env.step(rng.integers(env.spec.num_actions, size=slots)).last
-        return played
-
-    return step
-
-
-def _inference(config: RunConfig, spec: EnvSpec) -> Callable[[], int]:
-    slots = config.actors.envs_per_actor
-    policy = Policy(config.agent, spec, slots)
-    shape = (spec.stack, slots, *spec.frame_shape) if spec.pixels else (slots, *spec.frame_shape)
-    rng = np.random.default_rng(config.seed)
-    observations = cycle([(rng.random(shape) * 255).astype(spec.frame_dtype) for _ in range(8)])
-    age = np.full(slots, 1000, np.int32)
-
-    def infer() -> int:
-        policy.q_values(next(observations), age)
-        return slots
-
-    return infer
-
-
-def _acting(actor: Actor, config: RunConfig) -> tuple[Callable[[], tuple[Segment, int]], list[Segment]]:
-    """A function that plays a rollout with weights that it has not seen, as each is in a run, and gives the
-    segments and the agent steps; and some such segments."""
-    arrays = actor.policy.network.arrays()
-    versions: Iterator[int] = count()
-
-    def play() -> tuple[Segment, int]:
-        segment, stats = actor.rollout(Weights(next(versions), arrays))
-        return segment, stats.steps
-
-    play()  # its first window starts lie before the streams began
-    return play, [play()[0] for _ in range(4)]
 
 
 def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tuple[ReplayShard, int]:
@@ -169,38 +174,3 @@ def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tu
         if shard.add(segment).evicted:
             break
     return shard, psutil.Process().memory_info().rss - empty
-
-
-def _adding(shard: ReplayShard, segments: list[Segment]) -> Callable[[], int]:
-    source = cycle([(s, int(s.valid.sum())) for s in segments])
-
-    def add() -> int:
-        segment, transitions = next(source)
-        shard.add(segment)
-        return transitions
-
-    return add
-
-
-def _drawing(shard: ReplayShard, config: RunConfig) -> tuple[Callable[[], Batch], Callable[[], int]]:
-    """A function that draws what one call of the learner is fed, and one that updates the priorities of what was
-    drawn last."""
-    sizes = (config.learner.batch_size,) * config.learner.updates_per_call
-    rng = np.random.default_rng(config.seed)
-    latest: list[Batch] = []
-
-    def draw() -> Batch:
-        latest[:] = [shard.sample(sizes, config.replay.beta)[0]]
-        return latest[0]
-
-    def update() -> int:
-        key = latest[0].key
-        shard.update_priorities(Priorities(key, rng.random(len(key), np.float32)))
-        return len(key)
-
-    return draw, update
-
-
-def _learn(learner: Learner, batch: Batch) -> int:
-    learner.update(0.0, batch)
-    return len(batch)

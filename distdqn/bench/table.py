@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from distdqn.bench.limits import FREE, Costs, Limit, Shape, cpu_of_a_step, limit
+from distdqn.bench.limits import Costs, Limit, Shape
 from distdqn.bench.measure import ROUNDS, Cost
 from distdqn.bench.stages import Stages
 from distdqn.bench.transport import Transport
@@ -27,7 +27,12 @@ ACTING_TARGET, WHOLE_TARGET = 0.90, 0.85
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the table shows."""
+    """Everything that the table shows.
+
+    `bound`: what the stages' costs imply for the whole; `cpu_alone`: CPU seconds of an agent step by kind of component,
+    as they imply; `fraction`: what the whole reached of the bound, and `fraction_without_transport` if the engine's
+    part were free.
+    """
 
     config: RunConfig
     spec: EnvSpec
@@ -37,27 +42,10 @@ class Report:
     shape: Shape
     window: Window
     events: tuple[str, ...]
-
-    @property
-    def bound(self) -> Limit:
-        """What the costs imply for the whole."""
-        return limit(self.costs, self.shape)
-
-    @property
-    def cpu_alone(self) -> dict[str, float]:
-        """CPU seconds of an agent step by kind of component, as the stages imply."""
-        return cpu_of_a_step(self.costs, self.shape)
-
-    @property
-    def fraction(self) -> float:
-        """What the whole reached of the bound."""
-        return self.window.reached(self.shape.ratio) / self.bound.steps_per_s
-
-    @property
-    def fraction_without_transport(self) -> float:
-        """What the whole reached of the bound if the engine's part were free."""
-        free = replace(self.costs, carry_step=FREE, carry_sample=FREE)
-        return self.window.reached(self.shape.ratio) / limit(free, self.shape).steps_per_s
+    bound: Limit
+    cpu_alone: dict[str, float]
+    fraction: float
+    fraction_without_transport: float
 
 
 def make_console() -> Console:
@@ -75,21 +63,16 @@ def _micro(seconds: float) -> str:
     return f"{micro:,.0f} µs" if micro >= 10 else f"{micro:.2f} µs"
 
 
-def _cpu(cost: Cost) -> str:
-    return _micro(cost.cpu)
-
-
-def _steps(cost: Cost) -> str:
-    return f"{cost.rate:,.0f} agent steps/s"
+def _row(name: str, cost: Cost, unit: str, note: str) -> Row:
+    return name, f"{cost.rate:,.0f} {unit}/s", _micro(cost.cpu), note
 
 
 def show(r: Report, console: Console) -> None:
     """Prints the table."""
     c = r.config
-    title = (
-        f"distdqn bench: {c.name}, {r.spec.name}, {c.actors.count} x {c.actors.envs_per_actor} environments, "
-        f"batch {c.learner.batch_size} on {r.stages.device}, {r.shape.cores} cores, engine {c.engine.kind}"
-    )
+    what = f"{c.name}, {r.spec.name}, {c.actors.count} x {c.actors.envs_per_actor} environments"
+    where = f"batch {c.learner.batch_size} on {r.stages.device}, {r.shape.cores} cores, engine {c.engine.kind}"
+    title = f"distdqn bench: {what}, {where}"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("stage", style="cyan", no_wrap=True)
     table.add_column("figure", no_wrap=True)
@@ -100,9 +83,8 @@ def show(r: Report, console: Console) -> None:
             table.add_row(*row)
         table.add_section()
     console.print(table)
-    console.print(
-        f"Medians of {ROUNDS} rounds; rates by the clock, CPU of all threads; the whole runs without evaluations."
-    )
+    how = "rates by the clock, CPU of all threads; the whole runs without evaluations."
+    console.print(f"Medians of {ROUNDS} rounds; {how}")
     for event in r.events:
         console.print(f"  event: {event}", markup=False)
 
@@ -112,26 +94,24 @@ def _of_components(r: Report) -> Iterator[Row]:
     call = f"{c.learner.updates_per_call} x {c.learner.batch_size} a call"
     threads = f"{c.actors.threads} thread{'s' * (c.actors.threads > 1)}"
     frames = f"{s.emulators.rate * r.spec.frame_skip:,.0f} frames/s"
-    yield ("emulators alone", _steps(s.emulators), _cpu(s.emulators), f"{frames}; one actor, {threads}, random actions")
-    yield "inference alone", _steps(s.inference), _cpu(s.inference), f"batches of {c.actors.envs_per_actor}"
+    yield _row("emulators alone", s.emulators, "agent steps", f"{frames}; one actor, {threads}, random actions")
+    yield _row("inference alone", s.inference, "agent steps", f"batches of {c.actors.envs_per_actor}")
     aside = f"{s.acting_wall:.1%} by the clock; the two in turn, without an actor, reach {s.in_turn_cpu:.1%}"
     # CPU time is nearly blind to other load, but also to how well several threads work side by side
     reached = s.acting_cpu if c.actors.threads == 1 else s.acting_wall
     note = f"{reached:.1%} of emulators + inference ({aside}), {mark(reached, ACTING_TARGET)}"
-    yield "acting", _steps(s.act), _cpu(s.act), note
-    shard = f"{c.replay.kind} shard of {s.transitions:,}"
-    yield "adding", f"{s.add.rate:,.0f} transitions/s", _cpu(s.add), shard
-    yield "sampling", f"{s.sample.rate:,.0f} samples/s", _cpu(s.sample), call
+    yield _row("acting", s.act, "agent steps", note)
+    yield _row("adding", s.add, "transitions", f"{c.replay.kind} shard of {s.transitions:,}")
+    yield _row("sampling", s.sample, "samples", call)
     if s.priority.wall:
-        yield "priorities", f"{s.priority.rate:,.0f} samples/s", _cpu(s.priority), call
+        yield _row("priorities", s.priority, "samples", call)
     else:
         yield "priorities", "none", "", "uniform replay has no use for them"
     carried = f"a sample is {s.sample_bytes / 1e3:.1f} kB, a transition {s.transition_bytes / 1e3:.1f} kB"
     figure = f"{1 / r.transport.wall / 1e6:,.0f} MB/s, call {r.transport.round_trip * 1e3:.2f} ms"
     note = f"{carried}: {1 / r.costs.carry_sample.wall:,.0f} samples/s"
-    yield "through the engine", figure, _cpu(r.costs.carry_sample), note
-    updates = f"{s.learn.rate / c.learner.batch_size:,.1f} updates/s"
-    yield "learner at hand", f"{s.learn.rate:,.0f} samples/s", _cpu(s.learn), updates
+    yield "through the engine", figure, _micro(r.costs.carry_sample.cpu), note
+    yield _row("learner at hand", s.learn, "samples", f"{s.learn.rate / c.learner.batch_size:,.1f} updates/s")
 
 
 def _of_the_whole(r: Report) -> Iterator[Row]:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from distdqn.bench.measure import ROUNDS, family_cpu
+from distdqn.bench.measure import ROUNDS, Cost, family_cpu
 from distdqn.bench.stages import size_of
 from distdqn.runtime.engine import Engine, Needs, Ref
 from distdqn.types import Batch
@@ -16,27 +16,23 @@ AHEAD = 3
 """Batches on their way at once."""
 
 
-class Sender:
-    """Has a batch, and gives it as a shard does."""
+class Station:
+    """Hands a batch on as a shard does, or takes one as the learner does."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch | None = None) -> None:
         self.batch = batch
 
-    def give(self) -> tuple[Batch, int]:
+    def give(self) -> tuple[Batch | None, int]:
         """The batch, and a small second result."""
-        return self.batch, len(self.batch)
-
-    def ping(self) -> int:
-        """Nothing much."""
-        return 0
-
-
-class Receiver:
-    """Takes a batch as the learner does."""
+        return self.batch, 0
 
     def take(self, batch: Batch) -> int:
         """Its length."""
         return len(batch)
+
+    def ping(self) -> int:
+        """Nothing much."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,15 @@ class Transport:
     wall: float
     cpu: float
 
+    def carrying(self, nbytes: float) -> Cost:
+        """The cost of so many bytes."""
+        return Cost(self.wall * nbytes, self.cpu * nbytes)
+
 
 def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport:
     """Measures both, `seconds` each."""
-    sender = engine.start("bench-sender", Needs(cpus=0), Sender, batch)
-    receiver = engine.start("bench-receiver", Needs(cpus=0), Receiver)
+    sender = engine.start("bench-sender", Needs(cpus=0), Station, batch)
+    receiver = engine.start("bench-receiver", Needs(cpus=0), Station)
 
     def ask() -> Ref:
         given, _ = engine.call(sender, "give", returns=2)
@@ -72,7 +72,7 @@ def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport
     walls, cpus = [], []
     for _ in range(ROUNDS):
         bytes_carried, on_their_way = 0, deque(ask() for _ in range(AHEAD))
-        start, cpu = time.perf_counter(), family_cpu()
+        start, cpu = time.perf_counter(), sum(family_cpu().values())
         while bytes_carried == 0 or time.perf_counter() - start < seconds / ROUNDS:
             engine.fetch(on_their_way.popleft())
             bytes_carried += size_of(batch)
@@ -81,7 +81,7 @@ def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport
         while on_their_way:
             engine.fetch(on_their_way.popleft())
             bytes_carried += size_of(batch)
-        cpus.append((family_cpu() - cpu) / bytes_carried)
+        cpus.append((sum(family_cpu().values()) - cpu) / bytes_carried)
     engine.kill(sender)
     engine.kill(receiver)
     return Transport(statistics.median(trips), statistics.median(walls), statistics.median(cpus))

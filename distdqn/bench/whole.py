@@ -5,16 +5,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import psutil
 import yaml
 
-from distdqn.bench.measure import arrival_rate, cpu_of, family, machine_cpu
+from distdqn.bench.measure import arrival_rate, family_cpu, machine_cpu
 from distdqn.config import BudgetConfig, RunConfig, to_mapping
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
@@ -40,8 +40,7 @@ FILL = 5000
 def throwaway(config: RunConfig) -> Iterator[tuple[RunConfig, EnvSpec]]:
     """The config, checked, with a folder that is gone afterwards, and what it plays.
 
-    Raises:
-        ConfigError: one line that names the key and what it may be.
+    Raises `ConfigError`: one line that names the key and what it may be.
     """
     spec = check_env(config.env)
     with tempfile.TemporaryDirectory(prefix="distdqn-bench-") as folder:
@@ -95,7 +94,7 @@ class _Stopwatch(Progress):
         self.learned.append((time.perf_counter(), stats))
 
 
-class TrialRun:
+class TrialRun(ExitStack):
     """A training run that starts, pauses and goes on; `config.run_dir` becomes its folder.
 
     Loop:
@@ -106,36 +105,29 @@ class TrialRun:
     """
 
     def __init__(self, config: RunConfig, spec: EnvSpec, engine: Engine) -> None:
+        super().__init__()
         config = self.config = _quiet(config)
         self.events: list[str] = []
-        self._stack = ExitStack()
-        owned = RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config), sort_keys=False))
-        self._stack.callback(owned.close)
+        owned = self.enter_context(RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config))))
         keeper = Keeper(owned, config, spec, dict, self.events.append)
         roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))
         self.coordinator = Coordinator(config, engine, roster, keeper, lambda _: self._look(), self.events.append)
         self.watch = self.coordinator.system.progress = _Stopwatch(config)
         self._enough: Callable[[], bool] = lambda: True
+        self.callback(self._kill)
         self.coordinator.start()
         pids = {name: engine.pid(handle) for name, handle in self.coordinator.system.handles.items()}
         self.kinds = {pid: name.partition("-")[0] for name, pid in pids.items()}
         self.kinds[psutil.Process().pid] = "driver" if len(self.kinds) > 1 else "process"
 
-    def __enter__(self) -> TrialRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _kill(self) -> None:
         for handle in self.coordinator.system.handles.values():
             self.coordinator.system.engine.kill(handle)
-        self._stack.close()
 
     def warm_up(self) -> None:
         """Runs until learning goes on: the replay has its least size and everything is compiled.
 
-        Raises:
-            TimeoutError: it has not begun to learn.
+        Raises `TimeoutError`: it has not begun to learn.
         """
         first, start = self.config.learner.updates_per_call, time.perf_counter()
         self.run_until(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
@@ -152,24 +144,24 @@ class TrialRun:
         self.run_for(drop)
         start, cpu, everything = time.perf_counter(), self._cpu(), machine_cpu()
         self.run_for(seconds)
-        end = time.perf_counter()
-        spent = {kind: (s - cpu.get(kind, 0.0)) / (end - start) for kind, s in self._cpu().items()}
-        played = [(t, s) for t, s in self.watch.rollouts if start <= t <= end]
-        learned = [(t, s) for t, s in self.watch.learned if start <= t <= end]
-        played_at, learned_at = [t for t, _ in played], [t for t, _ in learned]
-        seconds = end - start
-        acting = arrival_rate(played_at, [s.seconds for _, s in played], seconds) / self.config.actors.count
-        learning = arrival_rate(learned_at, [s.seconds for _, s in learned], seconds)
+        seconds = time.perf_counter() - start
+        spent = {kind: (s - cpu.get(kind, 0.0)) / seconds for kind, s in self._cpu().items()}
+        played, learned = self.watch.rollouts, self.watch.learned
+
+        def rate(happened: Sequence[tuple[float, Any]], what: str) -> float:
+            seen = [(t, getattr(stats, what)) for t, stats in happened if start <= t <= start + seconds]
+            return arrival_rate([t for t, _ in seen], [amount for _, amount in seen], seconds)
+
         return Window(
             seconds=seconds,
-            steps_per_s=arrival_rate(played_at, [s.steps for _, s in played], seconds),
-            samples_per_s=arrival_rate(learned_at, [s.samples for _, s in learned], seconds),
-            updates_per_s=arrival_rate(learned_at, [s.updates for _, s in learned], seconds),
-            actor_idle=min(1.0, max(0.0, 1 - acting)),
-            learner_idle=min(1.0, max(0.0, 1 - learning)),
+            steps_per_s=rate(played, "steps"),
+            samples_per_s=rate(learned, "samples"),
+            updates_per_s=rate(learned, "updates"),
+            actor_idle=min(1.0, max(0.0, 1 - rate(played, "seconds") / self.config.actors.count)),
+            learner_idle=min(1.0, max(0.0, 1 - rate(learned, "seconds"))),
             cpu=spent,
             other_load=max(0.0, (machine_cpu() - everything) / seconds - sum(spent.values())),
-            resident=self.resident()[0],
+            resident=self.resident(),
             shard_bytes=self.shard_bytes,
         )
 
@@ -191,18 +183,13 @@ class TrialRun:
         if self._enough():
             self.coordinator.stop = True
 
-    def resident(self) -> tuple[dict[str, float], float]:
-        """Resident bytes by kind of component, and what of their sum is not shared between processes."""
+    def resident(self) -> dict[str, float]:
+        """Resident bytes by kind of component."""
         resident: dict[str, float] = defaultdict(float)
-        own = 0.0
         for pid, kind in self.kinds.items():
-            try:
-                memory = psutil.Process(pid).memory_info()
-            except psutil.Error:
-                continue
-            resident[kind] += memory.rss
-            own += memory.rss - memory.shared
-        return dict(resident), own
+            with suppress(psutil.Error):
+                resident[kind] += psutil.Process(pid).memory_info().rss
+        return dict(resident)
 
     @property
     def shard_bytes(self) -> int:
@@ -211,7 +198,7 @@ class TrialRun:
 
     def _cpu(self) -> dict[str, float]:
         spent: dict[str, float] = defaultdict(float)
-        for pid, seconds in cpu_of(family()).items():
+        for pid, seconds in family_cpu().items():
             spent[self.kinds.get(pid, "engine")] += seconds
         return spent
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -39,11 +41,21 @@ def watch(config: RunConfig, spec: EnvSpec, engine: Engine, minutes: float) -> G
         run.warm_up()
         shards = run.watch.shards
         run.run_until(lambda: len(shards) == config.replay.shards and all(s.evicted for s in shards.values()))
-        looks = [(time.perf_counter() / 60, *run.resident())]
+        looks = [(time.perf_counter() / 60, run.resident(), _own(run))]
         while looks[-1][0] - looks[0][0] < minutes:
             run.run_for(LOOK_EVERY)
-            looks.append((time.perf_counter() / 60, *run.resident()))
+            looks.append((time.perf_counter() / 60, run.resident(), _own(run)))
         return growth(looks, run.shard_bytes)
+
+
+def _own(run: TrialRun) -> float:
+    """Resident bytes of the run's processes that are not shared between them."""
+    own = 0.0
+    for pid in run.kinds:
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(pid).memory_info()
+            own += memory.rss - memory.shared
+    return own
 
 
 def growth(looks: Sequence[tuple[float, dict[str, float], float]], shard_bytes: int) -> Growth:

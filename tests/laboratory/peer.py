@@ -14,6 +14,7 @@ environments with `train_freq=1`, which is the same ratio but infers for four at
 from __future__ import annotations
 
 import importlib.util
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from distdqn.bench.measure import cpu_of, family
+from distdqn.bench.measure import family_cpu
 from distdqn.bench.table import mark
 from distdqn.bench.whole import TrialRun
 from distdqn.config import ConfigError, RunConfig
@@ -116,13 +117,17 @@ def compare(config: RunConfig, spec: EnvSpec, engine: Engine, seconds: float) ->
         for _ in range(ROUNDS):
             own.append(run.measure(seconds, drop=seconds / 2).reached(config.learner.samples_per_insert))
             run.pause()
-            others = family()[1:]
-            cpu, start = sum(cpu_of(others).values()), time.perf_counter()
+            cpu, start = _others_cpu(), time.perf_counter()
             for n, threads in forms:
                 torch.set_num_threads(threads)
                 rates[_name(n, threads)].append(peers[n].learn(seconds))
-            idle.append((sum(cpu_of(others).values()) - cpu) / (time.perf_counter() - start))
+            idle.append((_others_cpu() - cpu) / (time.perf_counter() - start))
     return Comparison(own, rates, statistics.median(idle))
+
+
+def _others_cpu() -> float:
+    """CPU seconds that distdqn's other processes have spent."""
+    return sum(seconds for pid, seconds in family_cpu().items() if pid != os.getpid())
 
 
 def _name(environments: int, threads: int) -> str:
