@@ -10,7 +10,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
 failed=()
 step() {  # NAME COMMAND...
     say "$1"
-    "${@:2}" || failed+=("$1")
+    "${@:2}" || failed+=("$1 ($?)")
 }
 
 train_pong() {

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,29 @@ from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Engine, Hand
 from distdqn.runtime.local import LocalEngine
 
 PROCESS = Needs(cpus=0)
+ROOT = Path(__file__).resolve().parents[2]
+ORPHAN = """
+import os, time
+from pathlib import PurePath
+import psutil
+from distdqn.runtime.engine import ComponentLost, Needs
+from distdqn.runtime.ray import RayEngine
+
+engine = RayEngine(None, 1, 0, 100 * 1024**2)
+path = engine.start("path-0", Needs(cpus=0), PurePath, "a")
+engine.fetch(engine.call(path, "as_posix")[0])
+print("parent", os.getppid(), flush=True)
+[raylet] = [p for p in psutil.Process().children() if p.name() == "raylet"]
+raylet.kill()
+try:
+    while True:
+        engine.fetch(engine.call(path, "as_posix")[0], timeout=60)
+        time.sleep(0.1)
+except ComponentLost:
+    print("lost", flush=True)
+engine.close()
+print("closed", flush=True)
+"""
 
 
 class Counter:
@@ -232,6 +259,18 @@ def test_ray_exports_one_class_for_all_components(ray_engine: Any, monkeypatch: 
     handles = [ray_engine.start(f"counter-{i}", PROCESS, Counter, i) for i in range(3)]
     assert [ray_engine.fetch(ray_engine.call(h, "add", 1)[0]) for h in handles] == [1, 2, 3]
     assert exported == []
+
+
+@pytest.mark.slow
+def test_a_process_without_a_parent_outlives_the_raylet(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with open(log, "wb") as out:  # the shell ends at once, so that nobody is the parent of what it leaves behind
+        command = [sys.executable, "-c", ORPHAN]
+        subprocess.run(["sh", "-c", '"$@" &', "sh", *command], stdout=out, stderr=out, cwd=ROOT, check=True)
+    deadline = time.monotonic() + 120
+    while "closed" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "lost" in log.read_text() and "closed" in log.read_text(), log.read_text()
 
 
 def test_components_are_closed_once() -> None:
