@@ -1,5 +1,7 @@
 """How acting departs from the greedy action: what actors and evaluators choose their actions with."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from distdqn.algo import exploration
@@ -7,7 +9,7 @@ from distdqn.config import ExplorationConfig, Import
 from distdqn.types import StepField
 
 
-class Exploration:
+class Exploration(ABC):
     """Chooses the actions of N slots. One of one's own overrides `actions`, and `epsilons` where it has any.
 
     Attributes:
@@ -27,9 +29,9 @@ class Exploration:
         self.config, self.places, self.count, self.rng = config, places, count, rng
         self.noted: dict[str, np.ndarray] = {}
 
+    @abstractmethod
     def actions(self, q: np.ndarray, env_steps: int) -> np.ndarray:
         """Actions int64 `[N]` of `q` `[N, A]` after `env_steps` agent steps of the whole system."""
-        raise NotImplementedError
 
     def epsilons(self, env_steps: int) -> np.ndarray:
         """epsilon of each slot `[N]`, which is recorded with its games; 0 where none is used."""

@@ -125,6 +125,9 @@ class Section:
                 object.__setattr__(self, f.name, tuple(value))
             elif fitting == [Import]:
                 object.__setattr__(self, f.name, Import(value))
+        kind = getattr(self, "kind", None)
+        if getattr(self, "kwargs", None) and kind != "gym" and not isinstance(kind, Import):
+            self.wrong("kwargs", f"is for a class of one's own, but {self.key}.kind={kind}")
         self.check()
 
     def check(self) -> None:
@@ -160,8 +163,10 @@ def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
     except ConfigError:
         raise
     except Exception as error:
-        why = f"{type(error).__name__}: {one_line(error)}"
-        raise ConfigError(f"{key}={config.kind}: cannot be made ({why})") from error
+        why = f"cannot be made ({type(error).__name__}: {one_line(error)})"
+        if isinstance(error, TypeError) and any(f"'{name}'" in str(error) for name in config.kwargs):
+            raise ConfigError(f"{config.shown('kwargs')}: {config.kind} {why}") from error
+        raise ConfigError(f"{key}={config.kind}: {why}") from error
 
 
 C = TypeVar("C", bound=Section)

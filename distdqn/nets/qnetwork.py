@@ -40,8 +40,8 @@ class QNetwork(ArrayModule):
         self.actions, self.contexts = spec.num_actions, contexts
         self.previous, self.context = 2 * config.previous, int(contexts > 1)
         self.torso = make_torso(config.torso, spec.observation_shape)
-        inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
-        self.memory: Memory = build(config.memory, MEMORIES, inputs)
+        self.inputs = self.torso.features + (spec.num_actions + 1) * config.previous + contexts * self.context
+        self.memory: Memory = build(config.memory, MEMORIES, self.inputs)
         self.head: Head = build(config.head, HEADS, self.memory.features, spec.num_actions)
         initialize(self, config.initializer)
 

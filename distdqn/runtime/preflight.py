@@ -4,14 +4,12 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from distdqn import checkpoint
 from distdqn.act.segmenter import agent_fields
-from distdqn.config import ConfigError, Import, RunConfig
+from distdqn.config import ConfigError, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
-from distdqn.config.section import build
 from distdqn.machine import Machine, disk_free, inspect
+from distdqn.runtime.rehearsal import rehearse
 from distdqn.types import STEP_FIELDS, EnvSpec
 
 GIB = 1024**3
@@ -69,7 +67,6 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     """
     machine, device = machine or inspect(), config.learner.device
     _check_observations(config, spec)
-    _check_imports(config, spec)
     if config.engine.address is not None:
         _probe(config.engine.address)
     else:
@@ -80,6 +77,7 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     if (free := disk_free(Path(config.run_dir))) < DISK_NEEDED:
         why = f"{free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
         raise refusal("run_dir", config.run_dir, why)
+    rehearse(config, spec)
 
 
 def refusal(key: str, value: object, why: str) -> ConfigError:
@@ -130,31 +128,6 @@ def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
     if torso.pretrained and not Path(torso.pretrained).is_file():
         why = "no such file; `distdqn pretrain` writes one"
         raise refusal("agent.network.torso.pretrained", torso.pretrained, why)
-
-
-def _check_imports(config: RunConfig, spec: EnvSpec) -> None:
-    """Makes parts of one's own once, where they take no memory, so that what is wrong with them shows now."""
-    agent = config.agent
-    network = agent.network
-    parts = (network.torso, network.memory, network.head, agent.bootstrap, agent.exploration, agent.auxiliary)
-    imported = [part for part in parts if isinstance(part.kind, Import)]
-    for part in imported:
-        Import(part.kind).load(f"{part.key}.kind")
-    if not imported:
-        return
-    import torch  # late, since it takes seconds
-
-    from distdqn.act.exploration import EXPLORATIONS
-    from distdqn.learn.auxiliary import AUXILIARIES
-    from distdqn.learn.bellman import BOOTSTRAPS
-    from distdqn.nets.qnetwork import QNetwork
-
-    with torch.device("meta"):
-        made = QNetwork(network, spec, agent.contexts)
-        build(agent.bootstrap, BOOTSTRAPS)
-        build(agent.exploration, EXPLORATIONS, np.arange(1), 1, np.random.default_rng(0))
-        if agent.auxiliary.kind != "none":
-            build(agent.auxiliary, AUXILIARIES, made, spec)
 
 
 def _probe(address: str) -> None:

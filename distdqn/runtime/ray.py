@@ -15,8 +15,8 @@ from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Need
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let anything else on the machine go first
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Else Ray takes its own raylet for this process's parent and, where that is 1 (a container, a shell that was left), ends
-# this process without a word (_Exit(1) in ray/util/process_utils.cc) once the raylet is gone: before the last save.
+# Else Ray takes this process's parent for its raylet and, where that is process 1 (a container, a shell that was left),
+# ends this process without a word (`_Exit(1)` in its C++ part) once the raylet is gone, before the last save.
 os.environ["RAY_RAYLET_PID"] = str(os.getpid())
 
 if (Path.home() / ".ray" / "auth_token").exists():

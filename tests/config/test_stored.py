@@ -12,7 +12,7 @@ from distdqn.config.stored import load_config
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     values = to_mapping(RunConfig())
-    values["env"]["kwargs"] = {"gravity": 3.5, "wind": True}
+    values["env"] |= {"kind": "gym", "kwargs": {"gravity": 3.5, "wind": True}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     return tmp_path
 

@@ -58,8 +58,8 @@ def test_they_run_in_processes_of_their_own(tmp_path: Path) -> None:
     [
         (f"agent.network.torso.kind={HERE}:Nobody", ("agent.network.torso.kind", "cannot be imported")),
         ("agent.bootstrap.kind=nowhere:Mellowmax", ("agent.bootstrap.kind", "No module named 'nowhere'")),
-        ("agent.exploration.kwargs.often=1", ("agent.exploration.kind", "often")),
-        ("env.kwargs.width=1", ("env.kind", "width")),
+        ("agent.exploration.kwargs.often=1", ("agent.exploration.kwargs=", "often")),
+        ("env.kwargs.width=1", ("env.kwargs=", "width")),
     ],
 )
 def test_what_is_wrong_with_them_is_one_line(
