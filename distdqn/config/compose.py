@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -63,7 +64,10 @@ def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[
     def job(values: DictConfig) -> None:
         if not set(codes) & set(STOPPED):
             codes.append(1)  # until it is done
-            codes[-1] = run(lambda: _checked(values))
+            try:
+                codes[-1] = run(lambda: _checked(values))
+            except Exception:  # said here, since Hydra would put its own words and frames above it
+                traceback.print_exc()
 
     argv = sys.argv
     sys.argv = [argv[0], *flags, *texts]
@@ -71,8 +75,6 @@ def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if len(codes) > 1:
-            raise  # a run's own
         raise _one_line(error) from None
     finally:
         sys.argv = argv

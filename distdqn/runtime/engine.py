@@ -17,6 +17,10 @@ class DataLost(NoAnswer):
     """An object that a call needed is gone with the machine that held it; the component called is well."""
 
 
+class EngineFailed(RuntimeError):
+    """The engine itself does not start; the message is one line."""
+
+
 @dataclass(frozen=True)
 class Handle:
     """A running component: its `name`, unique in the run, and which `life` of it this is."""

@@ -153,8 +153,10 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
 
     checkpoints = Path(config.run_dir) / "checkpoints"
     found = checkpoint.newest_valid(checkpoints)
-    if found is None:
+    if found is None and checkpoint.names(checkpoints):
         raise ConfigError(f"{checkpoints}: no checkpoint there can be read, so there is nothing to resume")
+    if found is None:
+        return  # it was stopped before the first one: it starts from the beginning
     path, state, _ = found
     settings = replace(config.learner, device="cpu", compile="off", precision="float32", threads=1)
     try:

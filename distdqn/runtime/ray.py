@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distdqn.config import ConfigError
-from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref, home_of
+from distdqn.runtime.engine import Beside, ComponentLost, DataLost, EngineFailed, Handle, Needs, Ref, home_of
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -78,11 +78,11 @@ class RayEngine:
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, ValueError, TimeoutError) as error:
+        except Exception as error:
+            line = _line(error)
             if address is None:
-                raise
-            line = str(error).strip().splitlines()[0]
-            raise ConfigError(f"engine.address={address}: no Ray cluster can be joined there ({line})") from None
+                raise EngineFailed(f"Ray does not start here ({line}); its logs are in /tmp/ray") from error
+            raise ConfigError(f"engine.address={address}: no Ray cluster can be joined there ({line})") from error
         finally:
             os.umask(old)
         if address is not None:

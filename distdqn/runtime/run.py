@@ -4,8 +4,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import yaml
@@ -16,7 +14,7 @@ from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator
-from distdqn.runtime.engine import Engine
+from distdqn.runtime.engine import Engine, EngineFailed
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
@@ -61,20 +59,21 @@ def train(config: RunConfig, spec: EnvSpec) -> int:
 
 
 def resume(config: RunConfig, spec: EnvSpec) -> int:
-    """Goes on with the run in `config.run_dir` from its newest checkpoint that is whole. Gives the exit code.
+    """Goes on with the run in `config.run_dir` from its newest checkpoint that is whole, from the beginning where none
+    was saved yet. Gives the exit code.
 
     Raises:
-        ConfigError: no checkpoint can be read.
+        ConfigError: there are checkpoints, and none can be read.
     """
     joined = _join(config, spec)
     with RunFolder.open(config.run_dir) as folder:
         found = checkpoint.newest_valid(folder.checkpoints)
-        if found is None:
+        if found is None and checkpoint.names(folder.checkpoints):
             raise ConfigError(f"{folder.path}: no checkpoint there can be read")
-        path, state, damaged = found
+        path, state, damaged = found or (None, None, [])
         for line in damaged:
             print(f"skipped: {line}")
-        print(f"resuming from {path.name}")
+        print(f"resuming from {path.name}" if path else "no checkpoint yet, starts from the beginning")
         folder.rewrite_config(yaml.safe_dump(to_mapping(config), sort_keys=False))
         return _run(config, spec, folder, state, joined)
 
@@ -97,14 +96,15 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
     keeper = Keeper(folder, config, spec, extra, recorder.event)
     outcome = "failed"
     coordinator: Coordinator | None = None
-    signals = ExitStack()
+    signals = _Signals()
     try:
         recorder.event("starting" if not state else "resuming")
         if engine is None:
             engine = make_engine(config, spec)
+        signals.take()  # anew: Ray has put a handler of its own in their place
         roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
-        signals.enter_context(_signals(coordinator))
+        signals.coordinator = coordinator
         if state:
             coordinator.start(state["learner"], state["counters"], recorder.last)
         else:
@@ -115,10 +115,14 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
         outcome = "done" if done else "stopped"
         return DONE if done else STOPPED
-    except RunFailed as error:
+    except (RunFailed, EngineFailed) as error:
         recorder.event(f"failed: {error}")
         print(f"distdqn: {error}", file=sys.stderr)
         return FAILED
+    except _Stopped:
+        recorder.event("stopped before it began")
+        outcome = "stopped"
+        return STOPPED
     finally:
         count = coordinator.system.progress.count if coordinator else {}
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
@@ -126,22 +130,37 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
-        signals.close()  # only now: a second signal leaves at once while things are being closed, too
+        signals.give_back()  # only now: a second signal leaves at once while things are being closed, too
 
 
-@contextmanager
-def _signals(coordinator: Coordinator) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP ends the run after saving, the second ends it at once. Ray installs a handler
-    of its own, so this comes after it has started."""
+class _Stopped(BaseException):
+    """A signal came before there was anything to save."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if coordinator.stop:
-            os._exit(STOPPED)
-        coordinator.stop = True
 
-    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
+class _Signals:
+    """The first SIGINT, SIGTERM or SIGHUP ends the run, after saving where there is something to save, the second ends
+    it at once."""
+
+    def __init__(self) -> None:
+        self.coordinator: Coordinator | None = None
+        self._came = False
+        self._old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        self.take()
+
+    def take(self) -> None:
+        """Handles them from now on."""
+        for number in self._old:
+            signal.signal(number, self._handle)
+
+    def give_back(self) -> None:
+        """As it was before."""
+        for number, handler in self._old.items():
             signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._came:
+            os._exit(STOPPED)
+        self._came = True
+        if self.coordinator is None:
+            raise _Stopped
+        self.coordinator.stop = True

@@ -101,3 +101,20 @@ def test_a_hung_emulator_is_noticed_and_its_actor_replaced(tmp_path: Path) -> No
         assert process.wait(timeout=60) == 3
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+def test_a_signal_before_anything_was_learned_leaves_a_run_that_starts_anew(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    process = start("train", *QUICK, "budget.env_frames=100000000", f"run_dir={run}", out=out)
+    try:
+        wait_for((run / "config.yaml").exists, "a folder", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 3
+        assert json.loads((run / "summary.json").read_text())["outcome"] == "stopped"
+        process = start("resume", str(run), "budget.env_frames=20000", out=out)
+        assert process.wait(timeout=120) == 0
+        assert "no checkpoint yet, starts from the beginning" in out.read_text()
+        assert last(run, "env_frames") >= 20000
+    finally:
+        process.kill()
