@@ -39,8 +39,7 @@ def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
         updates: on minibatches of learner.batch_size.
         out: the file of weights; the picture lies beside it.
 
-    Raises:
-        ConfigError: a bad key or value, one line that names it.
+    Raises `ConfigError`: a bad key or value, one line that names it.
     """
     config = compose(overrides)
     spec = check_env(config.env)

@@ -30,8 +30,7 @@ WORST = (0, 3, 2, 1)
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that Hydra makes of `overrides`, resolved and checked.
 
-    Raises:
-        ConfigError: one line that names the key and what is allowed.
+    Raises `ConfigError`: one line that names the key and what is allowed.
     """
     texts = _prepare(overrides, sweep=False)
     try:
@@ -49,11 +48,9 @@ def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[
         flags: Hydra's own, such as `--multirun` or `--cfg=job`.
         run: is given what makes the config of a run, and gives its exit code; called once for each job of a sweep.
 
-    Returns:
-        The exit code, of a sweep the worst.
+    Returns the exit code, of a sweep the worst.
 
-    Raises:
-        ConfigError: one line that names the key and what is allowed.
+    Raises `ConfigError`: one line that names the key and what is allowed.
     """
     sweep = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
     complete = "--shell-completion" in flags  # then what follows is no override

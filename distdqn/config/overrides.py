@@ -17,8 +17,7 @@ from distdqn.config import ConfigError
 def parse(text: str, sweep: bool = False) -> Override:
     """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`.
 
-    Raises:
-        ConfigError: one line that shows `text`.
+    Raises `ConfigError`: one line that shows `text`.
     """
     try:
         override = OverridesParser.create().parse_override(text)
@@ -34,8 +33,7 @@ def parse(text: str, sweep: bool = False) -> Override:
 def change(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     """Nested plain `values` with the overrides `texts`; a key that is not there is added, ~key is taken out.
 
-    Raises:
-        ConfigError: one line that shows the override.
+    Raises `ConfigError`: one line that shows the override.
     """
     changed = OmegaConf.create(dict(values))
     for text in texts:

@@ -36,8 +36,7 @@ class Import(str):
     def load(self, key: str) -> Any:
         """The class, for the setting `key`.
 
-        Raises:
-            ConfigError: it cannot be imported; the line names the key.
+        Raises `ConfigError`: it cannot be imported; the line names the key.
         """
         module, _, name = self.partition(":")
         try:
@@ -148,8 +147,7 @@ def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
     """What `config.kind` names, made with `config` and `args`: a class among `known`, or somebody else's, which gets
     `config.kwargs` as well.
 
-    Raises:
-        ConfigError: somebody else's class cannot be imported or made; the line names the key.
+    Raises `ConfigError`: somebody else's class cannot be imported or made; the line names the key.
     """
     if not isinstance(config.kind, Import):
         return known[config.kind](config, *args)

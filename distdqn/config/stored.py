@@ -14,8 +14,7 @@ from distdqn.config import ConfigError, RunConfig, from_mapping
 def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of the run in `run_dir`, with `overrides` on top, as `train` takes them.
 
-    Raises:
-        ConfigError: not a run's folder, its config cannot be read, or an override that is none.
+    Raises `ConfigError`: not a run's folder, its config cannot be read, or an override that is none.
     """
     path = Path(run_dir) / "config.yaml"
     try:
