@@ -77,20 +77,9 @@ def _measure(config: RunConfig, spec: EnvSpec, seconds: float, console: Console)
     )
     bound, reached = limit(costs, shape), window.reached(ratio)
     free = limit(replace(costs, carry_step=FREE, carry_sample=FREE), shape)
-    return table.Report(
-        config,
-        spec,
-        stages,
-        transport,
-        costs,
-        shape,
-        window,
-        tuple(run.events),
-        bound,
-        cpu_of_a_step(costs, shape),
-        reached / bound.steps_per_s,
-        reached / free.steps_per_s,
-    )
+    fractions = (reached / bound.steps_per_s, reached / free.steps_per_s)
+    measured = (config, spec, stages, transport, costs, shape, window, tuple(run.events))
+    return table.Report(*measured, bound, cpu_of_a_step(costs, shape), *fractions)
 
 
 def _figures(report: table.Report) -> dict[str, Any]:

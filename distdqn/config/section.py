@@ -83,14 +83,10 @@ def _fits(value: Any, kind: Any) -> bool:
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return value in typing.get_args(kind) and not isinstance(value, bool)
-    if kind is type(None):
-        return value is None
     if kind is Import:
         return isinstance(value, str) and bool(Import.PATTERN.fullmatch(value))
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
     if origin is tuple:
         return isinstance(value, (list, tuple)) and all(_fits(v, typing.get_args(kind)[0]) for v in value)
     if origin is dict:
@@ -110,8 +106,9 @@ class Section:
     key: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        kinds = kinds_of(type(self))
         for f in fields(self):
-            value, kind, meta = getattr(self, f.name), kinds_of(type(self))[f.name], f.metadata
+            value, kind, meta = getattr(self, f.name), kinds[f.name], f.metadata
             fitting = [k for k in _alternatives(kind) if _fits(value, k)]
             ok = bool(fitting)
             if ok and isinstance(value, (int, float)) and not isinstance(value, bool):
