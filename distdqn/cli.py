@@ -1,7 +1,5 @@
 """The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

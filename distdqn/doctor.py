@@ -1,7 +1,5 @@
 """What this machine has, and what `distdqn train` would run on it."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil
@@ -42,13 +40,12 @@ class Finding:
 
 
 def doctor(overrides: tuple[str, ...] = (), console: Console | None = None, start_ray: bool = True) -> int:
-    """Prints what this machine has, what is wrong with it, and what `distdqn train` would run.
+    """Prints what this machine has, what is wrong with it, and what `distdqn train` would run. Returns 0 if the run can
+    start, else 1.
 
     Args:
         overrides: of the run that is asked for; none is Pong.
         start_ray: also starts Ray once and ends it, which takes seconds.
-
-    Returns 0 if the run can start, else 1.
     """
     console = console or Console(highlight=False)
     machine = inspect()

@@ -1,7 +1,5 @@
 """What the values of options may be."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The door `distdqn bench`: measures, prints one table, and with `--out FILE` writes the figures."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict, replace
@@ -28,10 +26,7 @@ WHOLE = 6
 
 def bench(overrides: list[str], seconds: float, out: Path | None) -> int:
     """Measures the config that `overrides` compose on this machine, `seconds` for each stage; the figures go to the
-    file `out` too. Gives the exit code.
-
-    Raises `ConfigError`: a bad key or value, one line that names it.
-    """
+    file `out` too. Gives the exit code. Raises `ConfigError`: a bad key or value, one line that names it."""
     console = table.make_console()
     with throwaway(compose(overrides)) as (config, spec):
         try:

@@ -30,10 +30,8 @@ class PlotError(ConfigError):
 
 @dataclass(frozen=True)
 class Curve:
-    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`.
-
-    Runs of the same `kind` differ only in their seed and their engine.
-    """
+    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`. Runs of the
+    same `kind` differ only in their seed and their engine."""
 
     path: Path
     name: str
@@ -61,10 +59,9 @@ def read_curve(path: Path) -> Curve:
 def plot_runs(runs: list[Path], out: Path) -> Path:
     """Draws the learning curves of `runs` into the PNG `out` and gives its path.
 
-    Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin),
-    smoothed (thick), evaluations (dots). Runs that differ only in their seed share a colour.
-
-    Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
+    Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin), smoothed
+    (thick), evaluations (dots). Runs that differ only in their seed share a colour. Raises `PlotError` where a folder
+    is no run, has no returns, or `out` cannot be written.
     """
     curves, kinds = _read(runs)
     seconds = max(float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1]))
@@ -85,12 +82,9 @@ def plot_runs(runs: list[Path], out: Path) -> Path:
 
 
 def plot_panels(runs: list[Path], out: Path) -> Path:
-    """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path.
-
-    For comparisons of many settings, which would hide each other in one pair of axes.
-
-    Raises `PlotError` as `plot_runs` does.
-    """
+    """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path. For
+    comparisons of many settings, which would hide each other in one pair of axes. Raises `PlotError` as `plot_runs`
+    does."""
     curves, kinds = _read(runs)
     columns = min(len(kinds), COLUMNS)
     rows = -(-len(kinds) // columns)
