@@ -10,8 +10,6 @@ It is written to a hidden folder beside its place, synced to disk and renamed, s
 it or nothing. One process writes to a folder of checkpoints at a time (see `run_folder`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -40,13 +38,10 @@ class CheckpointError(RuntimeError):
 def save(folder: Path, name: str, state: State) -> Path:
     """Writes `state` as checkpoint `name` in `folder` and gives its path.
 
-    `state` holds nested dicts with text keys, lists, numbers, strings, None, bools and NumPy arrays (bool,
-    integer, float or complex64; 0-d too). Tuples come back as lists and NumPy scalars as Python numbers;
-    everything else comes back bit for bit. Names must sort in the order of time. An older checkpoint of that
-    name is replaced.
-
-    Raises `TypeError` naming the path of a value that cannot be stored, `CheckpointError` if the
-    disk refuses.
+    `state` holds nested dicts with text keys, lists, numbers, strings, None, bools and NumPy arrays (bool, integer,
+    float or complex64; 0-d too). Tuples come back as lists and NumPy scalars as Python numbers; everything else comes
+    back bit for bit. Names must sort in the order of time. An older checkpoint of that name is replaced. Raises
+    `TypeError` naming the path of a value that cannot be stored, `CheckpointError` if the disk refuses.
     """
     from safetensors.numpy import save as pack
 
@@ -76,10 +71,8 @@ def save(folder: Path, name: str, state: State) -> Path:
 
 
 def load(path: Path) -> State:
-    """The state that `save` stored at `path`, with writable arrays.
-
-    Raises `CheckpointError` if a file is missing or differs from the manifest in size or SHA-256.
-    """
+    """The state that `save` stored at `path`, with writable arrays. Raises `CheckpointError` if a file is missing or
+    differs from the manifest in size or SHA-256."""
     from safetensors.numpy import load as unpack
 
     contents = {file: _read(path, file) for file in (MANIFEST, ARRAYS, STATE)}
@@ -111,10 +104,8 @@ def names(folder: Path) -> list[str]:
 
 
 def newest_valid(folder: Path) -> tuple[Path, State, list[str]] | None:
-    """Path and state of the newest checkpoint that loads, and one line for each newer one that is damaged.
-
-    None where no checkpoint is valid.
-    """
+    """Path and state of the newest checkpoint that loads, and one line for each newer one that is damaged. None where
+    no checkpoint is valid."""
     damaged: list[str] = []
     for name in reversed(names(folder)):
         try:
@@ -125,10 +116,8 @@ def newest_valid(folder: Path) -> tuple[Path, State, list[str]] | None:
 
 
 def prune(folder: Path, keep: int, spare: Collection[str] = ()) -> list[str]:
-    """Removes all but the newest `keep` checkpoints and those named in `spare`; gives the names removed.
-
-    Folders that a killed writer left behind go too.
-    """
+    """Removes all but the newest `keep` checkpoints and those named in `spare`; gives the names removed. Folders that a
+    killed writer left behind go too."""
     if keep < 1:
         raise ValueError(f"keep={keep}: must be at least 1")
     removed = [name for name in names(folder)[:-keep] if name not in spare]

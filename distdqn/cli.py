@@ -1,17 +1,16 @@
 """The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
+from distdqn.options import above_zero, output_file, positive, weights_file
 from distdqn.run_folder import RunFolder
-from distdqn.train import BAD_INPUT, add_options, exit_code, train
+from distdqn.train import BAD_INPUT, WITH_KEYS, add_options, exit_code, train
 
 EXAMPLES = """examples:
   distdqn train                                        Pong, in a form that fits this machine
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.insert(0, "train")
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    takes_keys = known.door in ("train", "pretrain", "resume", "bench")
+    takes_keys = known.door in WITH_KEYS
     if wrong := [text for text in rest if not takes_keys or text.startswith("-")]:
         parser.error(f"{known.door} does not know {' '.join(wrong)}")
     return exit_code(lambda: known.run(known, rest))
@@ -55,96 +54,74 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from distdqn.bench.options import above_zero, output_file
     from distdqn.config.keys import experiments
 
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
-        "distdqn",
-        description="Deep Q-networks with many actors and one learner, on Ray and PyTorch.",
-        epilog=EXAMPLES,
-        formatter_class=formatter,
-    )
+    about = "Deep Q-networks with many actors and one learner, on Ray and PyTorch."
+    parser = _Parser("distdqn", description=about, epilog=EXAMPLES, formatter_class=formatter)
     doors = parser.add_subparsers(dest="door", required=True, metavar="DOOR")
+
+    def add_door(run: Callable[[argparse.Namespace, list[str]], int], help: str, **texts: Any) -> Callable[..., Any]:
+        door = doors.add_parser(run.__name__.strip("_"), help=help, formatter_class=formatter, **texts)
+        door.set_defaults(run=run)
+        return door.add_argument
+
+    def add_weights_door(run: Callable[[argparse.Namespace, list[str]], int], help: str) -> Callable[..., Any]:
+        option = add_door(run, help)
+        option("folder", metavar="RUN", type=Path)
+        option("--seed", type=int, default=1_000_003)
+        option("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
+        return option
+
     listing = "\n".join(f"  {name:<14} {line}" for name, line in experiments().items())
-    door = doors.add_parser(
-        "train",
-        help="train an agent",
-        formatter_class=formatter,
+    add_door(
+        train,
+        "train an agent",
         usage="distdqn train [KEY=VALUE ...] [OPTION ...]",
         description="Trains. Takes Hydra's overrides and options; without any, it learns Pong.",
         epilog=f"experiments (experiment=NAME):\n{listing}\n\n{EXAMPLES}",
     )
-    add_options(door)
-    door.set_defaults(run=train)
-    door = doors.add_parser(
-        "pretrain",
-        help="an autoencoder for the agent's torso, on what a random agent sees",
-        formatter_class=formatter,
+    add_options(doors.choices["train"])
+    option = add_door(
+        _pretrain,
+        "an autoencoder for the agent's torso, on what a random agent sees",
         usage="distdqn pretrain [OPTION ...] [KEY=VALUE ...]",
         description="Trains the torso of the config as an encoder; keys as for train.\n"
         "Use it with agent.network.torso.pretrained=FILE.safetensors.",
     )
-    door.add_argument("--images", type=_positive, default=20_000, help="of a random agent (default: 20000)")
-    door.add_argument("--updates", type=_positive, default=2_000, help="minibatches (default: 2000)")
-    door.add_argument("--out", type=_weights_file, default=Path("pretrained/torso.safetensors"), help="file of weights")
-    door.set_defaults(run=_pretrain)
-    door = doors.add_parser(
-        "resume",
-        help="go on with a run that was stopped, or further than it was to go",
-        formatter_class=formatter,
+    option("--images", type=positive, default=20_000, help="of a random agent (default: 20000)")
+    option("--updates", type=positive, default=2_000, help="minibatches (default: 2000)")
+    option("--out", type=weights_file, default=Path("pretrained/torso.safetensors"), help="file of weights")
+    option = add_door(
+        _resume,
+        "go on with a run that was stopped, or further than it was to go",
         usage="distdqn resume RUN [KEY=VALUE ...]",
         description="Goes on from the newest checkpoint: same counters, epsilon, target network, optimizer, W&B run.\n"
         "Keys may change, such as budget.env_frames; those of the network and of the environment may not.",
     )
-    door.add_argument("folder", metavar="RUN", type=Path, help="the run's folder")
-    door.set_defaults(run=_resume)
-    door = doors.add_parser("evaluate", help="play games with a run's best weights")
-    door.add_argument("folder", metavar="RUN", type=Path)
-    door.add_argument("--episodes", type=_positive, default=30, help="games (default: 30)")
-    door.add_argument("--seed", type=int, default=1_000_003)
-    door.add_argument("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
-    door.set_defaults(run=_evaluate)
-    door = doors.add_parser("record", help="a GIF of a game with its Q-values")
-    door.add_argument("folder", metavar="RUN", type=Path)
-    door.add_argument("--out", type=Path, help="default: RUN/videos/CHECKPOINT-recorded.gif")
-    door.add_argument("--seed", type=int, default=1_000_003)
-    door.add_argument("--checkpoint", default="best", help="best, newest, or a checkpoint's name (default: best)")
-    door.add_argument("--every", type=_positive, default=1, help="keep one frame of this many")
-    door.add_argument("--max-frames", type=int, default=0, help="keep only the last frames (0: all)")
-    door.set_defaults(run=_record)
-    door = doors.add_parser("plot", help="learning curves of one run or several")
-    door.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="folders of runs")
-    door.add_argument("--out", type=Path, default=Path("curves.png"), help="the picture (default: curves.png)")
-    door.add_argument("--panels", action="store_true", help="a small panel for each setting, over frames alone")
-    door.set_defaults(run=_plot)
-    door = doors.add_parser(
-        "bench",
-        help="throughput of each stage and of the whole",
-        formatter_class=formatter,
+    option("folder", metavar="RUN", type=Path, help="the run's folder")
+    option = add_weights_door(_evaluate, "play games with a run's best weights")
+    option("--episodes", type=positive, default=30, help="games (default: 30)")
+    option = add_weights_door(_record, "a GIF of a game with its Q-values")
+    option("--out", type=Path, help="default: RUN/videos/CHECKPOINT-recorded.gif")
+    option("--every", type=positive, default=1, help="keep one frame of this many")
+    option("--max-frames", type=int, default=0, help="keep only the last frames (0: all)")
+    option = add_door(_plot, "learning curves of one run or several")
+    option("folders", metavar="RUN", type=Path, nargs="+", help="folders of runs")
+    option("--out", type=Path, default=Path("curves.png"), help="the picture (default: curves.png)")
+    option("--panels", action="store_true", help="a small panel for each setting, over frames alone")
+    option = add_door(
+        _bench,
+        "throughput of each stage and of the whole",
         usage="distdqn bench [--seconds S] [--out FILE.json] [KEY=VALUE ...]",
         description="Measures this machine with the config at hand and prints one table. Keys are those of train.",
         epilog=BENCH_EXAMPLES,
     )
     seconds = "for each stage (default: 5); the whole system takes six times as long"
-    door.add_argument("--seconds", type=above_zero, default=5.0, metavar="S", help=seconds)
-    door.add_argument("--out", type=output_file, metavar="FILE.json", help="write the figures too")
-    door.set_defaults(run=_bench)
-    door = doors.add_parser("doctor", help="what this machine has and what it would run")
-    door.set_defaults(run=_doctor)
+    option("--seconds", type=above_zero, default=5.0, metavar="S", help=seconds)
+    option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
+    add_door(_doctor, "what this machine has and what it would run")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
-    return int(text)
-
-
-def _weights_file(text: str) -> Path:
-    if not text.endswith(".safetensors"):
-        raise argparse.ArgumentTypeError(f"{text}: must be a file's path that ends in .safetensors")
-    return Path(text)
 
 
 def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
@@ -175,27 +152,23 @@ def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
     from distdqn.types import Weights
 
     config = load_config(known.folder)
-    folder = known.folder / "checkpoints"
-    name = known.checkpoint
+    folder, name = known.folder / "checkpoints", known.checkpoint
     if name == "best" and (found := checkpoint.best(folder)):
         name = found[0]
     if name in ("best", "newest"):
         newest = checkpoint.newest_valid(folder)
         if newest is None:
             raise ConfigError(f"{known.folder}: no checkpoint there can be read")
-        path, state, _ = newest
-    else:
-        if name not in checkpoint.names(folder):
-            raise ConfigError(
-                f"--checkpoint={name}: must be best, newest or one of {', '.join(checkpoint.names(folder))}"
-            )
-        path = folder / name
+        name, state = newest[0].name, newest[1]
+    elif name in (names := checkpoint.names(folder)):
         try:
-            state = checkpoint.load(path)
+            state = checkpoint.load(folder / name)
         except checkpoint.CheckpointError as error:
             raise ConfigError(str(error)) from None
+    else:
+        raise ConfigError(f"--checkpoint={name}: must be best, newest or one of {', '.join(names)}")
     learner = state["learner"]
-    return config, Weights(int(learner["updates"]), learner["online"]), path.name
+    return config, Weights(int(learner["updates"]), learner["online"]), name
 
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
@@ -233,12 +206,9 @@ def _record(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _plot(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.report.plot import PlotError, plot_panels, plot_runs
+    from distdqn.report.plot import plot_panels, plot_runs
 
-    try:
-        print((plot_panels if known.panels else plot_runs)(known.folders, known.out))
-    except PlotError as error:
-        raise ConfigError(str(error)) from None
+    print((plot_panels if known.panels else plot_runs)(known.folders, known.out))
     return 0
 
 

@@ -1,7 +1,5 @@
 """What this machine has, and what `distdqn train` would run on it."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil
@@ -18,12 +16,15 @@ from rich.table import Table
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
-from distdqn.machine import Machine, disk_free, inspect
+from distdqn.machine import Machine, cpu_has, disk_free, inspect
 from distdqn.runtime.preflight import DISK_NEEDED, bytes_per_transition, check
 from distdqn.types import EnvSpec
 
 GIB = 1024**3
 PACKAGES = ("torch", "ray", "gymnasium", "ale-py", "numpy", "hydra-core", "wandb")
+EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bfloat16", "amx_bf16": "AMX bfloat16"}
+EXTENSIONS |= {"asimd": "NEON", "sve": "SVE", "bf16": "bfloat16"}
+"""Flags and names of the vector extensions that matter to a network on the CPU."""
 Verdict = Literal["", "ok", "note", "problem"]
 _MARKS = {"": "", "ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
 
@@ -39,14 +40,12 @@ class Finding:
 
 
 def doctor(overrides: tuple[str, ...] = (), console: Console | None = None, start_ray: bool = True) -> int:
-    """Prints what this machine has, what is wrong with it, and what `distdqn train` would run.
+    """Prints what this machine has, what is wrong with it, and what `distdqn train` would run. Returns 0 if the run can
+    start, else 1.
 
     Args:
         overrides: of the run that is asked for; none is Pong.
         start_ray: also starts Ray once and ends it, which takes seconds.
-
-    Returns:
-        0 if the run can start, else 1.
     """
     console = console or Console(highlight=False)
     machine = inspect()
@@ -63,17 +62,14 @@ def doctor(overrides: tuple[str, ...] = (), console: Console | None = None, star
 
 
 def _show(console: Console, title: str, findings: list[Finding]) -> None:
-    table = Table(
-        title=escape(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
-    )
+    table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="cyan")
     table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
     for f in findings:
-        found = escape("\n  ".join(filter(None, [f.found, f.remedy])))
-        table.add_row(f.name, found, _MARKS[f.verdict])
-    console.print(table)
-    console.print()
+        table.add_row(f.name, escape("\n  ".join(filter(None, [f.found, f.remedy]))), _MARKS[f.verdict])
+    console.print(escape(title), style="bold")
+    console.print(table, "")
 
 
 def _gib(size: float) -> str:
@@ -81,42 +77,27 @@ def _gib(size: float) -> str:
 
 
 def _hardware(machine: Machine) -> list[Finding]:
-    here = Path.cwd()
-    free = disk_free(here)
     return [
         Finding("cores", f"{machine.cores} usable of {os.cpu_count()}", "ok"),
-        Finding("CPU extensions", ", ".join(_cpu_flags()) or "none of those that PyTorch is faster with"),
+        Finding(
+            "CPU extensions",
+            ", ".join(name for flag, name in EXTENSIONS.items() if cpu_has(flag))
+            or "none of those that PyTorch is faster with",
+        ),
         Finding("memory", f"{_gib(machine.memory)}, {_gib(machine.memory_free)} free", "ok"),
         _shared_memory(machine),
-        Finding("disk", f"{_gib(free)} free in {here}", "ok")
-        if free >= DISK_NEEDED
-        else Finding(
-            "disk",
-            f"{_gib(free)} free in {here}",
-            "problem",
-            f"a run needs {_gib(DISK_NEEDED)}: free some, or choose another run_dir",
-        ),
+        _disk(),
         _gpu(machine),
     ]
 
 
-def _cpu_flags() -> list[str]:
-    """Those vector extensions that matter to a network on the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    flags = next((set(x.split(":", 1)[1].split()) for x in lines if x.startswith(("flags", "Features"))), set())
-    names = {
-        "avx2": "AVX2",
-        "avx512f": "AVX-512",
-        "avx512_bf16": "AVX-512 bfloat16",
-        "amx_bf16": "AMX bfloat16",
-        "asimd": "NEON",
-        "sve": "SVE",
-        "bf16": "bfloat16",
-    }
-    return [name for flag, name in names.items() if flag in flags]
+def _disk() -> Finding:
+    here = Path.cwd()
+    free = disk_free(here)
+    found = f"{_gib(free)} free in {here}"
+    if free >= DISK_NEEDED:
+        return Finding("disk", found, "ok")
+    return Finding("disk", found, "problem", f"a run needs {_gib(DISK_NEEDED)}: free some, or choose another run_dir")
 
 
 def _shared_memory(machine: Machine) -> Finding:
@@ -136,19 +117,13 @@ def _gpu(machine: Machine) -> Finding:
     if not machine.gpus:
         return Finding("GPU", "none: the learner runs on the CPU")
     if not torch.cuda.is_available():
-        return Finding(
-            "GPU",
-            f"{machine.gpus}, but this PyTorch ({torch.__version__}) cannot use it",
-            "problem",
-            "install a PyTorch for this driver's CUDA, or train with learner.device=cpu",
-        )
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        found = f"{machine.gpus}, but this PyTorch ({torch.__version__}) cannot use it"
+        remedy = "install a PyTorch for this driver's CUDA, or train with learner.device=cpu"
+        return Finding("GPU", found, "problem", remedy)
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     memory = torch.cuda.get_device_properties(0).total_memory
-    return Finding("GPU", f"{', '.join(names)}, {_gib(memory)}, bfloat16 {_yes(torch.cuda.is_bf16_supported())}", "ok")
-
-
-def _yes(true: bool) -> str:
-    return "yes" if true else "no"
+    bfloat16 = "yes" if torch.cuda.is_bf16_supported() else "no"
+    return Finding("GPU", f"{names}, {_gib(memory)}, bfloat16 {bfloat16}", "ok")
 
 
 def _software() -> list[Finding]:
@@ -157,22 +132,16 @@ def _software() -> list[Finding]:
     from distdqn.envs.atari import games
     from distdqn.record.wandb import logged_in
 
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            return [Finding("software", f"{package} is not installed", "problem", "pip install -e .")]
+    try:
+        versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    except PackageNotFoundError as error:
+        return [Finding("software", f"{error.name} is not installed", "problem", "pip install -e .")]
+    tracked = "yes: runs are tracked online, track=disabled to leave it out"
     return [
-        Finding("software", f"Python {platform.python_version()}, {', '.join(found)}", "ok"),
+        Finding("software", f"Python {platform.python_version()}, {versions}", "ok"),
         Finding("PyTorch threads", f"{torch.get_num_threads()}; learner.threads and actors.threads set a run's"),
         Finding("ROMs", f"{len(games())} Atari games", "ok"),
-        Finding(
-            "W&B login",
-            "yes: runs are tracked online, track=disabled to leave it out"
-            if logged_in()
-            else "no: runs are not tracked; wandb login, or track=offline",
-        ),
+        Finding("W&B login", tracked if logged_in() else "no: runs are not tracked; wandb login, or track=offline"),
     ]
 
 
@@ -189,12 +158,8 @@ def _ray(machine: Machine) -> Finding:
             engine.close()
     except Exception as error:
         line = next((x.strip() for x in reversed(str(error).splitlines()) if x.strip()), type(error).__name__)
-        return Finding(
-            "Ray",
-            f"does not start: {line}",
-            "problem",
-            "see /tmp/ray/session_latest/logs, or train in one process with engine=local",
-        )
+        remedy = "see /tmp/ray/session_latest/logs, or train in one process with engine=local"
+        return Finding("Ray", f"does not start: {line}", "problem", remedy)
     return Finding("Ray", "starts, and answers from a process of its own", "ok" if pid != os.getpid() else "problem")
 
 
@@ -208,14 +173,12 @@ def _plan(overrides: tuple[str, ...], machine: Machine) -> list[Finding]:
         spec = check_env(config.env)
     except ConfigError as error:
         return [Finding("configuration", str(error), "problem")]
-    rows = _described(config, spec, machine)
+    checks = Finding("checks", "this machine holds it", "ok")
     try:
         check(config, spec, machine)
     except ConfigError as error:
-        rows.append(Finding("checks", "", "problem", str(error)))
-    else:
-        rows.append(Finding("checks", "this machine holds it", "ok"))
-    return rows
+        checks = Finding("checks", "", "problem", str(error))
+    return [*_described(config, spec, machine), checks]
 
 
 def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Finding]:
@@ -224,34 +187,29 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
     each = bytes_per_transition(c, spec)
     gpu = c.learner.device.startswith("cuda") or (c.learner.device == "auto" and machine.gpus > 0)
     budget = {"frames": c.budget.env_frames, "s": c.budget.seconds, "updates": c.budget.updates}
-    processes = c.actors.count * c.actors.threads + c.learner.threads
-    actors = f"{c.actors.count} x {c.actors.envs_per_actor} environments"
+    shards = f"{c.replay.shards} shard{'s' * (c.replay.shards > 1)}"
+    held = f"{c.replay.capacity:,} transitions in {shards}: {_gib(each * c.replay.capacity)} when full"
+    where = f"{c.agent.network.torso.kind} on {'the GPU' if gpu else 'the CPU'}"
+    pace = f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert"
     return [
         Finding("experiment", f"{c.name}: {c.note}" if c.note else c.name),
         Finding("environment", f"{spec.name}, observations {shape}, {spec.num_actions} actions"),
         Finding("engine", c.engine.kind + (f" at {c.engine.address}" if c.engine.address else "")),
-        Finding(
-            "actors",
-            actors,
-            "note",
-            f"they and the learner want {processes} cores, {machine.cores} are usable: "
-            "they take turns, which is slower but not wrong",
-        )
-        if c.engine.kind == "ray" and c.engine.address is None and processes > machine.cores + 1
-        else Finding("actors", actors),
-        Finding(
-            "replay",
-            f"{c.replay.kind}, {c.replay.capacity:,} transitions in {c.replay.shards} "
-            f"shard{'s' * (c.replay.shards > 1)}: {_gib(each * c.replay.capacity)} when full",
-        ),
-        Finding(
-            "learner",
-            f"{c.agent.network.torso.kind} on {'the GPU' if gpu else 'the CPU'}, "
-            f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert",
-        ),
+        _actors(c, machine),
+        Finding("replay", f"{c.replay.kind}, {held}"),
+        Finding("learner", f"{where}, {pace}"),
         Finding("budget", ", ".join(f"{value:,} {unit}" for unit, value in budget.items() if value is not None)),
         _run_dir(c),
     ]
+
+
+def _actors(config: RunConfig, machine: Machine) -> Finding:
+    found = f"{config.actors.count} x {config.actors.envs_per_actor} environments"
+    wanted = config.actors.count * config.actors.threads + config.learner.threads
+    if config.engine.kind == "local" or config.engine.address or wanted <= machine.cores + 1:
+        return Finding("actors", found)
+    crowd = f"they and the learner want {wanted} cores, {machine.cores} are usable"
+    return Finding("actors", found, "note", f"{crowd}: they take turns, which is slower but not wrong")
 
 
 def _run_dir(config: RunConfig) -> Finding:

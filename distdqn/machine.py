@@ -1,7 +1,5 @@
 """What this machine has, found out without importing anything heavy."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

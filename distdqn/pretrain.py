@@ -1,9 +1,5 @@
-"""The door `distdqn pretrain`: an autoencoder on what a random agent sees, its encoder the agent's torso.
-
-Everything happens in this process: it takes minutes, and there is nothing to coordinate.
-"""
-
-from __future__ import annotations
+"""The door `distdqn pretrain`: an autoencoder on what a random agent sees, its encoder the agent's torso. Everything
+happens in this process: it takes minutes, and there is nothing to coordinate."""
 
 import math
 import time
@@ -32,15 +28,13 @@ SIZE = 1e-3
 
 
 def pretrain(overrides: list[str], images: int, updates: int, out: Path) -> int:
-    """Trains the torso of the config that `overrides` compose, writes it and a picture. Gives the exit code.
+    """Trains the torso of the config that `overrides` compose, writes it and a picture. Gives the exit code. Raises
+    `ConfigError`: a bad key or value, one line that names it.
 
     Args:
         images: how many of a random agent.
         updates: on minibatches of learner.batch_size.
         out: the file of weights; the picture lies beside it.
-
-    Raises:
-        ConfigError: a bad key or value, one line that names it.
     """
     config = compose(overrides)
     spec = check_env(config.env)
@@ -86,8 +80,7 @@ def fit(network: QNetwork, decoder: Autoencoder, images: np.ndarray, updates: in
     """Adam on minibatches of `images`; gives the reconstruction loss of every update.
 
     A decoder is content with features of any size, and theirs grows a thousandfold: the first Q-values would be as
-    large, and learning would begin with forgetting them. `SIZE` times the mean square of the features keeps it
-    about 1.
+    large, and learning would begin with forgetting them. `SIZE` times the mean square of the features keeps it about 1.
     """
     device = next(network.parameters()).device
     params = [*network.torso.parameters(), *decoder.parameters()]

@@ -1,7 +1,5 @@
 """A run's folder, and the lock by which one process owns it."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -51,27 +49,21 @@ class RunFolder:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror}), choose another run_dir") from error
 
     @classmethod
-    def create(cls, path: str | Path, config_yaml: str) -> RunFolder:
-        """Makes the folder of a new run, with its resolved config, and locks it.
-
-        Raises `RunFolderError` where the folder is in use, holds a run already, or holds anything else.
-        """
+    def create(cls, path: str | Path, config_yaml: str) -> "RunFolder":
+        """Makes the folder of a new run, with its resolved config, and locks it. Raises `RunFolderError` where the
+        folder is in use, holds a run already, or holds anything else."""
         return cls(cls.check(path), config_yaml)
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
-        """Locks the folder of an earlier run, to go on with it.
-
-        Raises `RunFolderError` where there is no run, or it is in use.
-        """
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Locks the folder of an earlier run, to go on with it. Raises `RunFolderError` where there is no run, or it is
+        in use."""
         return cls(cls.check(path, resume=True), None)
 
     @staticmethod
     def check(path: str | Path, resume: bool = False) -> Path:
-        """The absolute path, if `create` (or with `resume`, `open`) would accept it now; makes nothing.
-
-        Raises `RunFolderError` otherwise.
-        """
+        """The absolute path, if `create` (or with `resume`, `open`) would accept it now; makes nothing. Raises
+        `RunFolderError` otherwise."""
         path = Path(os.path.abspath(Path(path).expanduser()))
         existing = next(p for p in (path, *path.parents) if p.exists())
         if not existing.is_dir():
@@ -99,7 +91,7 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -13,6 +13,9 @@ from distdqn.config import ConfigError, RunConfig
 from distdqn.run_folder import RunFolder, RunFolderError
 
 BAD_INPUT = 2
+WITH_KEYS = ("train", "pretrain", "resume", "bench")
+"""Doors that take KEY=VALUE."""
+DOORS = (*WITH_KEYS, "evaluate", "record", "plot", "doctor")
 
 
 def exit_code(run: Callable[[], int]) -> int:
@@ -47,8 +50,7 @@ def add_options(door: argparse.ArgumentParser) -> None:
 def train(known: argparse.Namespace, overrides: list[str]) -> int:
     """Trains, or shows what the options ask for. Gives the exit code, of a sweep the worst.
 
-    Raises:
-        ConfigError: one line that names the key and what is allowed; of a run in a sweep it is said, not raised.
+    Raises `ConfigError`: one line that names the key and what is allowed; of a run in a sweep it is said, not raised.
     """
     if known.keys:
         from distdqn.config.keys import text
@@ -70,13 +72,12 @@ def _complete() -> bool:
     """True where Hydra completes the line in COMP_LINE, from which the door is then taken: it knows of none."""
     program, _, line = os.environ["COMP_LINE"].partition(" ")
     door, *words = line.lstrip().split(" ")
-    doors = ("train", "pretrain", "resume", "evaluate", "record", "plot", "bench", "doctor")
     if not words:
-        print(" ".join(name for name in doors if name.startswith(door)))
+        print(" ".join(name for name in DOORS if name.startswith(door)))
     if door == "resume":
         words = words[1:]
     os.environ["COMP_LINE"] = " ".join([program, *words])
-    return bool(words) and door in ("train", "pretrain", "resume", "bench")
+    return bool(words) and door in WITH_KEYS
 
 
 def _run(config: RunConfig) -> int:

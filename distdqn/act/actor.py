@@ -50,11 +50,8 @@ class Actor:
         """Index in the slots' streams of the next segment's first step; negative before the streams began."""
 
     def rollout(self, weights: Weights, env_steps: int = 0) -> tuple[Segment, RolloutStats]:
-        """T steps of every slot with `weights`: one segment a slot, and what happened.
-
-        Args:
-            env_steps: agent steps of the whole system so far, for an annealed epsilon or temperature.
-        """
+        """T steps of every slot with `weights`: one segment a slot, and what happened. `env_steps`: agent steps of the
+        whole system so far, for an annealed epsilon or temperature."""
         start = time.perf_counter()
         torch.set_num_threads(self.threads)  # other components in this process have their own number
         if self.novelty is not None and weights.version != self.policy.version:

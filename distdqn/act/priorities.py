@@ -29,10 +29,8 @@ class InitialPriorities:
             self.beta, self.discount = (np.asarray(x)[context] for x in pairs)
 
     def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the first T steps windows may start at, bool `[T, N]`, and their priorities, float32 `[T, N]`.
-
-        A window may start where one of its loss positions is a transition; of sequences only every stride-th.
-        """
+        """Which of the first T steps windows may start at, bool `[T, N]`, and their priorities, float32 `[T, N]`. A
+        window may start where one of its loss positions is a transition; of sequences only every stride-th."""
         t, sequence = self.rollout_steps, self.agent.sequence
         td = self._errors(rollout)
         # [T, N, U]: the loss positions of each start

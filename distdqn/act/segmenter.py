@@ -98,10 +98,8 @@ class Segmenter:
         self._step = {"action": action, "age": np.where(history.dummy, -1, history.age), **extra}
 
     def after(self, step: EnvStep, **extra: np.ndarray) -> None:
-        """Records what the environment answered, once `history` has moved on to the next step.
-
-        ValueError unless this and `before` together were given each of the `extra` fields.
-        """
+        """Records what the environment answered, once `history` has moved on to the next step. ValueError unless this
+        and `before` together were given each of the `extra` fields."""
         given = {**self._step, **extra, "reward": step.reward, "terminated": step.terminated, "last": step.last}
         if given.keys() != self._rollout.steps.keys():
             raise ValueError(f"given of the step: {sorted(given)}, to be kept: {sorted(self._rollout.steps)}")

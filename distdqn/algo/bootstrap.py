@@ -44,16 +44,13 @@ def entropy_bonus(log_pi: Tensor, temperature: float) -> Tensor:
 
 @torch.no_grad()
 def munchausen_reward(q_tm1: Tensor, a_tm1: Tensor, temperature: float, alpha: float, clip: float) -> Tensor:
-    """alpha [temperature log pi(a|s)] clipped to [clip, 0], to be added to the reward (Vieillard et al. 2020,
-    equation 1 and section 3).
+    """alpha [temperature log pi(a|s)] clipped to [clip, 0], to be added to the reward (Vieillard et al. 2020, equation
+    1 and section 3). Gives float32 `[B]`.
 
     Args:
         q_tm1: float32 `[B, A]`, the target network at s.
         a_tm1: int64 `[B]`, the action taken there.
         clip: l_0 < 0, in units of q.
-
-    Returns:
-        float32 `[B]`.
     """
     _, log_pi = softmax_policy(q_tm1, temperature)
     taken = log_pi.gather(-1, a_tm1.unsqueeze(-1)).squeeze(-1)

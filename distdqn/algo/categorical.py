@@ -6,16 +6,14 @@ from torch import Tensor
 
 @torch.no_grad()
 def project(atoms: Tensor, probabilities: Tensor, support: Tensor) -> Tensor:
-    """Each atom's probability, split between the two nearest points of the support in proportion to how near they
-    are; beyond the ends it goes to the end (Bellemare et al. 2017, equation 7 and algorithm 1).
+    """Each atom's probability, split between the two nearest points of the support in proportion to how near they are;
+    beyond the ends it goes to the end (Bellemare et al. 2017, equation 7 and algorithm 1). Gives float32 `[B, Z]` with
+    the same sum.
 
     Args:
         atoms: float32 `[B, K]`, where the probabilities lie, in any order.
         probabilities: float32 `[B, K]`.
         support: float32 `[Z]`, evenly spaced, ascending.
-
-    Returns:
-        float32 `[B, Z]` with the same sum.
     """
     gaps = len(support) - 1
     index = ((atoms - support[0]) / (support[-1] - support[0]) * gaps).clamp(0, gaps)
@@ -33,7 +31,8 @@ def categorical_target(
     log_p: Tensor, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor, support: Tensor
 ) -> Tensor:
     """The distribution of r + discount (z + bonus_a) with a from the policy and z from action a's distribution,
-    projected onto the support. With a one-hot policy and no bonus, C51's target.
+    projected onto the support. With a one-hot policy and no bonus, C51's target. Gives probabilities float32 `[B, Z]`,
+    without a gradient.
 
     Args:
         log_p: float32 `[B, A, Z]`, log-probabilities of the bootstrap observation.
@@ -41,9 +40,6 @@ def categorical_target(
         bonus: float32 `[B, A]` or None.
         reward, discount: float32 `[B]`; n-step returns and discounts fit as they are.
         support: float32 `[Z]`.
-
-    Returns:
-        probabilities float32 `[B, Z]`, without a gradient.
     """
     joint = policy.unsqueeze(-1) * log_p.exp()
     if bonus is None:  # all actions have their atoms at the same places
@@ -54,16 +50,13 @@ def categorical_target(
 
 def categorical_loss(log_p_tm1: Tensor, a_tm1: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the taken action's distribution to the target, which is what is minimised (Bellemare et al.
-    2017, algorithm 1), and the KL divergence, the same less the target's entropy, which is Rainbow's priority
-    (Hessel et al. 2018). No gradient flows into the target, nor from the divergence.
+    2017, algorithm 1), and the KL divergence, the same less the target's entropy, which is Rainbow's priority (Hessel
+    et al. 2018). No gradient flows into the target, nor from the divergence. Gives float32 `[B]` each.
 
     Args:
         log_p_tm1: float32 `[B, A, Z]`, log-probabilities.
         a_tm1: int64 `[B]`.
         target: float32 `[B, Z]`, probabilities.
-
-    Returns:
-        float32 `[B]` each.
     """
     target = target.detach()
     taken = log_p_tm1.gather(1, a_tm1.view(-1, 1, 1).expand(-1, 1, log_p_tm1.shape[-1])).squeeze(1)

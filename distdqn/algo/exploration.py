@@ -18,18 +18,15 @@ def annealed(steps: int, first: float, final: float, over: int) -> float:
 
 
 def epsilon_greedy(q: np.ndarray, epsilon: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Greedy actions `[N]` int64 of `q` `[N, A]`, each replaced by a uniform one with probability
-    `epsilon` `[N]`."""
+    """Greedy actions `[N]` int64 of `q` `[N, A]`, each replaced by a uniform one with probability `epsilon` `[N]`."""
     count, actions = q.shape
     explore = rng.random(count) < epsilon
     return np.where(explore, rng.integers(0, actions, count), q.argmax(1)).astype(np.int64)
 
 
 def boltzmann(q: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
-    """Actions `[N]` int64 drawn from softmax(q / temperature) of `q` `[N, A]` (Sutton 1990).
-
-    The largest of q / temperature plus Gumbel noise is such a draw, without an exponential that could overflow.
-    """
+    """Actions `[N]` int64 drawn from softmax(q / temperature) of `q` `[N, A]` (Sutton 1990). The largest of q /
+    temperature plus Gumbel noise is such a draw, without an exponential that could overflow."""
     return (q.astype(np.float64) / temperature + rng.gumbel(size=q.shape)).argmax(1).astype(np.int64)
 
 

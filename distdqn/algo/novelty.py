@@ -13,15 +13,13 @@ TINY = 1e-8
 
 
 def nearest(embedding: np.ndarray, memory: np.ndarray, neighbours: int) -> np.ndarray:
-    """Squared Euclidean distances d^2(f(x), f_i) to the k nearest neighbours, in no order.
+    """Squared Euclidean distances d^2(f(x), f_i) to the k nearest neighbours, in no order. Gives float32 `[k]`;
+    infinity in place of neighbours that a memory of fewer than k does not have.
 
     Args:
         embedding: f(x) float32 `[E]`.
         memory: what the episode has shown so far, float32 `[M, E]`.
         neighbours: k.
-
-    Returns:
-        float32 `[k]`; infinity in place of neighbours that a memory of fewer than k does not have.
     """
     difference = memory - embedding
     distance = np.einsum("me,me->m", difference, difference)
@@ -34,15 +32,12 @@ def nearest(embedding: np.ndarray, memory: np.ndarray, neighbours: int) -> np.nd
 def similarity(distance: np.ndarray, mean: float) -> np.ndarray:
     """s = sqrt(sum_i K_i) + c with K_i = eps / (max(d_i^2 / d_m^2 - xi, 0) + eps) (algorithm 1).
 
-    A missing neighbour counts as one at the mean distance. Left out, it would make the first states of each
-    episode a prize of up to 1/c = 1000 for nothing.
+    A missing neighbour counts as one at the mean distance. Left out, it would make the first states of each episode a
+    prize of up to 1/c = 1000 for nothing. Gives float32 `[...]`.
 
     Args:
         distance: d^2 float32 `[..., k]`, infinity where missing.
         mean: d_m^2, the running mean of such distances.
-
-    Returns:
-        float32 `[...]`.
     """
     normalized = np.where(np.isinf(distance), np.float32(1), distance / max(mean, TINY))
     clustered = np.maximum(normalized - np.float32(CLUSTER_DISTANCE), 0)
@@ -56,16 +51,14 @@ def episodic_bonus(similarity: np.ndarray) -> np.ndarray:
 
 
 def modulator(error: np.ndarray, mean: float, std: float, limit: float) -> np.ndarray:
-    """min(max(alpha, 1), L) with alpha = 1 + (err - mean) / std (equation 1 and section 2, life-long novelty).
+    """min(max(alpha, 1), L) with alpha = 1 + (err - mean) / std (equation 1 and section 2, life-long novelty). Gives
+    float32 `[N]`, the factor of the episodic bonus.
 
     Args:
         error: of random network distillation (Burda et al. 2019), float32 `[N]`.
         mean: running mean of such errors.
         std: their running standard deviation.
         limit: L.
-
-    Returns:
-        float32 `[N]`, the factor of the episodic bonus.
     """
     alpha = 1 + (error - mean) / max(std, TINY)
     return np.clip(alpha, 1, limit)

@@ -16,14 +16,12 @@ def beta_at(progress: float, beta: float, beta_final: float) -> float:
 
 
 def sequence_priority(td_abs: Tensor, mask: Tensor, eta: float) -> Tensor:
-    """eta max_i |delta_i| + (1 - eta) mean_i |delta_i| over a sequence (Kapturowski et al. 2019, section 2.3).
+    """eta max_i |delta_i| + (1 - eta) mean_i |delta_i| over a sequence (Kapturowski et al. 2019, section 2.3). Gives
+    float32 `[...]`, 0 where none counts.
 
     Args:
         td_abs: float32 `[..., U]`, absolute TD errors.
         mask: bool `[..., U]`, which of them count.
-
-    Returns:
-        float32 `[...]`, 0 where none counts.
     """
     counted = torch.where(mask, td_abs, 0.0)
     mean = counted.sum(-1) / mask.sum(-1).clamp(min=1)

@@ -21,7 +21,8 @@ class NStep(NamedTuple):
 def n_step(reward: Tensor, terminated: Tensor, last: Tensor, gamma: float | Tensor, n: int | None = None) -> NStep:
     """n-step return of each window, stopped at the first step that terminates or ends its episode.
 
-    A terminal step has no bootstrap; a truncated one bootstraps from the observation that came with it.
+    A terminal step has no bootstrap; a truncated one bootstraps from the observation that came with it. Raises
+    `ValueError`: n is not in 1 ... L.
 
     Args:
         reward: float32 `[..., L]`, r_{t+1} ... r_{t+L}.
@@ -29,9 +30,6 @@ def n_step(reward: Tensor, terminated: Tensor, last: Tensor, gamma: float | Tens
         last: bool `[..., L]`, the episode ends with this step, terminated or truncated.
         gamma: discount of one step, or a float32 tensor of them that broadcasts to `[...]`.
         n: only the first n steps of the window count; None takes all L.
-
-    Raises:
-        ValueError: n is not in 1 ... L.
     """
     length = reward.shape[-1]
     n = length if n is None else n
@@ -66,6 +64,9 @@ def lambda_returns(
             Whatever the behaviour mu was, the clipped ratio is 1 for the greedy action, whose q is v, and 0 for
             any other: the same returns as `watkins`, and mu need not be known.
 
+    Gives float32 `[B, L]`, the target of q(s_k, a_k) for k = 0 ... L-1, without a gradient. Raises `ValueError`:
+    unknown kind.
+
     Args:
         steps: `[B, L]` each: `reward`, r_1 ... r_L, `terminated` and `last` as in `n_step`, the `action` taken, and
             `dummy`: no return reaches into such a step; its own target means nothing.
@@ -73,12 +74,6 @@ def lambda_returns(
         trace: lambda in [0, 1].
         q: float32 `[B, L+1, A]`, the target network at each observation of the window.
         greedy: int64 `[B, L+1]`, the greedy action there by the network that selects actions.
-
-    Returns:
-        float32 `[B, L]`, the target of q(s_k, a_k) for k = 0 ... L-1, without a gradient.
-
-    Raises:
-        ValueError: unknown kind.
     """
     reward, v = steps.reward, q.gather(-1, greedy.unsqueeze(-1)).squeeze(-1)
     discount = (gamma.unsqueeze(-1) if isinstance(gamma, Tensor) else gamma) * (~steps.terminated).to(reward)

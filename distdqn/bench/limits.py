@@ -1,10 +1,9 @@
 """The throughput that the stages' costs imply for the whole system: arithmetic alone.
 
 In the steady state the limiter holds `ratio` samples for each agent step (`learner.samples_per_insert`; the few
-autoreset dummies, which are steps without a transition, are left out). With wall seconds w and CPU seconds c
-of one unit of each stage (an agent step, a transition added, a window sampled, a priority updated, a window
-learned from) and the CPU seconds m of carrying a transition or a sampled window through the engine, agent
-steps/s cannot exceed any of
+autoreset dummies, which are steps without a transition, are left out). With wall seconds w and CPU seconds c of one
+unit of each stage (an agent step, a transition added, a window sampled, a priority updated, a window learned from) and
+the CPU seconds m of carrying a transition or a sampled window through the engine, agent steps/s cannot exceed any of
 
     actors    count / w_act                                     each actor plays one rollout at a time
     shards    count / (w_add + ratio (w_sample + w_priority))   each shard answers one call at a time
@@ -24,8 +23,6 @@ The limit is the smallest, and the stage that gives it *binds*. It assumes that 
 others than alone, that no core ever waits, and that nothing but the stages runs: what is lost to caches shared,
 to waiting and to the coordinator is the distance between the limit and what is reached.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 

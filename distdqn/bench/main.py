@@ -1,7 +1,5 @@
 """The door `distdqn bench`: measures, prints one table, and with `--out FILE` writes the figures."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict, replace
@@ -28,10 +26,7 @@ WHOLE = 6
 
 def bench(overrides: list[str], seconds: float, out: Path | None) -> int:
     """Measures the config that `overrides` compose on this machine, `seconds` for each stage; the figures go to the
-    file `out` too. Gives the exit code.
-
-    Raises `ConfigError`: a bad key or value, one line that names it.
-    """
+    file `out` too. Gives the exit code. Raises `ConfigError`: a bad key or value, one line that names it."""
     console = table.make_console()
     with throwaway(compose(overrides)) as (config, spec):
         try:
@@ -77,20 +72,9 @@ def _measure(config: RunConfig, spec: EnvSpec, seconds: float, console: Console)
     )
     bound, reached = limit(costs, shape), window.reached(ratio)
     free = limit(replace(costs, carry_step=FREE, carry_sample=FREE), shape)
-    return table.Report(
-        config,
-        spec,
-        stages,
-        transport,
-        costs,
-        shape,
-        window,
-        tuple(run.events),
-        bound,
-        cpu_of_a_step(costs, shape),
-        reached / bound.steps_per_s,
-        reached / free.steps_per_s,
-    )
+    fractions = (reached / bound.steps_per_s, reached / free.steps_per_s)
+    measured = (config, spec, stages, transport, costs, shape, window, tuple(run.events))
+    return table.Report(*measured, bound, cpu_of_a_step(costs, shape), *fractions)
 
 
 def _figures(report: table.Report) -> dict[str, Any]:

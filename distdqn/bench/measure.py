@@ -1,7 +1,5 @@
 """Clocks: what a unit of work costs, measured in turns because other load on a machine comes and goes."""
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 import time
@@ -39,13 +37,9 @@ class Work:
 
 
 def interleave(works: Mapping[str, Work], seconds: float, rounds: int = ROUNDS) -> dict[str, list[Cost]]:
-    """Each stage's cost in each of `rounds` rounds, in every one of which all of them take their turn.
-
-    Stages of the same round saw the same machine, so ratios are formed within a round.
-
-    Args:
-        seconds: for each stage, all rounds together; every turn does at least one chunk.
-    """
+    """Each stage's cost in each of `rounds` rounds, in every one of which all of them take their turn. Stages of the
+    same round saw the same machine, so ratios are formed within a round. `seconds`: for each stage, all rounds
+    together; every turn does at least one chunk."""
     costs: dict[str, list[Cost]] = {name: [] for name in works}
     for work in works.values():  # caches, allocators and compilers warm up
         torch.set_num_threads(work.threads)
@@ -85,11 +79,8 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def arrival_rate(times: Sequence[float], amounts: Sequence[float], seconds: float) -> float:
-    """Units per second of what arrives in lumps: `amounts[i]` at `times[i]`, within `seconds`.
-
-    A count over a window is wrong by up to a lump; the slope of the running total, read in the middle of each
-    of its jumps, is not.
-    """
+    """Units per second of what arrives in lumps: `amounts[i]` at `times[i]`, within `seconds`. A count over a window is
+    wrong by up to a lump; the slope of the running total, read in the middle of each of its jumps, is not."""
     if len(times) < 4 or max(times) == min(times):
         return sum(amounts) / seconds
     return slope(times, np.cumsum(amounts) - np.asarray(amounts) / 2)  # type: ignore[arg-type]

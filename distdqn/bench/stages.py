@@ -1,7 +1,5 @@
 """Each component on its own, in this process: emulators, inference, acting, adding, sampling, learning."""
 
-from __future__ import annotations
-
 import gc
 from dataclasses import dataclass
 from itertools import count, cycle

@@ -1,7 +1,5 @@
 """How the figures are printed."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The way through the engine: how long a small call takes, and what it costs to hand a batch on."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import deque

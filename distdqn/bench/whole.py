@@ -1,7 +1,5 @@
 """The whole system under a stopwatch: the coordinator, its engine and all components, without evaluations."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections import defaultdict
@@ -38,10 +36,8 @@ FILL = 5000
 
 @contextmanager
 def throwaway(config: RunConfig) -> Iterator[tuple[RunConfig, EnvSpec]]:
-    """The config, checked, with a folder that is gone afterwards, and what it plays.
-
-    Raises `ConfigError`: one line that names the key and what it may be.
-    """
+    """The config, checked, with a folder that is gone afterwards, and what it plays. Raises `ConfigError`: one line
+    that names the key and what it may be."""
     spec = check_env(config.env)
     with tempfile.TemporaryDirectory(prefix="distdqn-bench-") as folder:
         config = replace(config, run_dir=str(Path(folder) / "run"))
@@ -125,10 +121,8 @@ class TrialRun(ExitStack):
             self.coordinator.system.engine.kill(handle)
 
     def warm_up(self) -> None:
-        """Runs until learning goes on: the replay has its least size and everything is compiled.
-
-        Raises `TimeoutError`: it has not begun to learn.
-        """
+        """Runs until learning goes on: the replay has its least size and everything is compiled. Raises `TimeoutError`:
+        it has not begun to learn."""
         first, start = self.config.learner.updates_per_call, time.perf_counter()
         self.run_until(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
         if self.updates <= first:

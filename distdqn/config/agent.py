@@ -1,7 +1,5 @@
 """What is learned and how actions are chosen: the part of a run's config that describes the agent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """From a command line to a checked config, through Hydra: its groups, its sweeps and its own flags."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback
@@ -29,11 +27,8 @@ WORST = (0, 3, 2, 1)
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The config that Hydra makes of `overrides`, resolved and checked.
-
-    Raises:
-        ConfigError: one line that names the key and what is allowed.
-    """
+    """The config that Hydra makes of `overrides`, resolved and checked. Raises `ConfigError`: one line that names the
+    key and what is allowed."""
     texts = _prepare(overrides, sweep=False)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -44,17 +39,12 @@ def compose(overrides: Sequence[str]) -> RunConfig:
 
 
 def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[Callable[[], RunConfig]], int]) -> int:
-    """Does what Hydra's command line would: composes and runs, sweeps, or shows what `flags` ask for.
+    """Does what Hydra's command line would: composes and runs, sweeps, or shows what `flags` ask for. Returns the exit
+    code, of a sweep the worst. Raises `ConfigError`: one line that names the key and what is allowed.
 
     Args:
         flags: Hydra's own, such as `--multirun` or `--cfg=job`.
         run: is given what makes the config of a run, and gives its exit code; called once for each job of a sweep.
-
-    Returns:
-        The exit code, of a sweep the worst.
-
-    Raises:
-        ConfigError: one line that names the key and what is allowed.
     """
     sweep = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
     complete = "--shell-completion" in flags  # then what follows is no override

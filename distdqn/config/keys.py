@@ -1,7 +1,5 @@
 """What there is to choose: the experiments, and every key with its default, read off files and dataclasses."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 from collections.abc import Iterator

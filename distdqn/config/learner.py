@@ -1,7 +1,5 @@
 """How the Q-network is updated."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """KEY=VALUE as every door reads it: in Hydra's grammar of overrides, so that a value means the same everywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +13,8 @@ from distdqn.config import ConfigError
 
 
 def parse(text: str, sweep: bool = False) -> Override:
-    """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`.
-
-    Raises:
-        ConfigError: one line that shows `text`.
-    """
+    """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`. Raises `ConfigError`: one
+    line that shows `text`."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -32,11 +27,8 @@ def parse(text: str, sweep: bool = False) -> Override:
 
 
 def change(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """Nested plain `values` with the overrides `texts`; a key that is not there is added, ~key is taken out.
-
-    Raises:
-        ConfigError: one line that shows the override.
-    """
+    """Nested plain `values` with the overrides `texts`; a key that is not there is added, ~key is taken out. Raises
+    `ConfigError`: one line that shows the override."""
     changed = OmegaConf.create(dict(values))
     for text in texts:
         override = parse(text)

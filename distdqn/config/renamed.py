@@ -1,7 +1,5 @@
 """Keys that had another name, so that whoever writes the old one is told the new one."""
 
-from __future__ import annotations
-
 
 def _moved(section: str, names: str, prefix: str = "") -> dict[str, str]:
     """Keys that moved into `section` and lost a `prefix`."""

@@ -1,7 +1,5 @@
 """The run, and every part of it that is neither agent nor learner."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 

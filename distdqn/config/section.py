@@ -36,8 +36,7 @@ class Import(str):
     def load(self, key: str) -> Any:
         """The class, for the setting `key`.
 
-        Raises:
-            ConfigError: it cannot be imported; the line names the key.
+        Raises `ConfigError`: it cannot be imported; the line names the key.
         """
         module, _, name = self.partition(":")
         try:
@@ -84,14 +83,10 @@ def _fits(value: Any, kind: Any) -> bool:
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return value in typing.get_args(kind) and not isinstance(value, bool)
-    if kind is type(None):
-        return value is None
     if kind is Import:
         return isinstance(value, str) and bool(Import.PATTERN.fullmatch(value))
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
     if origin is tuple:
         return isinstance(value, (list, tuple)) and all(_fits(v, typing.get_args(kind)[0]) for v in value)
     if origin is dict:
@@ -111,8 +106,9 @@ class Section:
     key: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        kinds = kinds_of(type(self))
         for f in fields(self):
-            value, kind, meta = getattr(self, f.name), kinds_of(type(self))[f.name], f.metadata
+            value, kind, meta = getattr(self, f.name), kinds[f.name], f.metadata
             fitting = [k for k in _alternatives(kind) if _fits(value, k)]
             ok = bool(fitting)
             if ok and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -151,8 +147,7 @@ def build(config: Any, known: Mapping[str, Any], *args: Any) -> Any:
     """What `config.kind` names, made with `config` and `args`: a class among `known`, or somebody else's, which gets
     `config.kwargs` as well.
 
-    Raises:
-        ConfigError: somebody else's class cannot be imported or made; the line names the key.
+    Raises `ConfigError`: somebody else's class cannot be imported or made; the line names the key.
     """
     if not isinstance(config.kind, Import):
         return known[config.kind](config, *args)

@@ -1,7 +1,5 @@
 """A run's config on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +10,8 @@ from distdqn.config import ConfigError, RunConfig, from_mapping
 
 
 def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of the run in `run_dir`, with `overrides` on top, as `train` takes them.
-
-    Raises:
-        ConfigError: not a run's folder, its config cannot be read, or an override that is none.
-    """
+    """The config of the run in `run_dir`, with `overrides` on top, as `train` takes them. Raises `ConfigError`: not a
+    run's folder, its config cannot be read, or an override that is none."""
     path = Path(run_dir) / "config.yaml"
     try:
         values = yaml.safe_load(path.read_text())

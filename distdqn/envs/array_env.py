@@ -1,7 +1,5 @@
 """What the proving grounds share: all slots step in one array operation."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.envs.wrappers import check_actions
@@ -10,9 +8,7 @@ from distdqn.types import EnvSpec, EnvStep
 
 class ArrayEnv:
     """A `VectorEnv` whose kind says how episodes start (`_start`), move (`_move`) and look (`_frames`, `render`).
-
-    `_age` int64 `[N]` are the steps since each slot's episode began; at `step_limit` it is truncated.
-    """
+    `_age` int64 `[N]` are the steps since each slot's episode began; at `step_limit` it is truncated."""
 
     step_limit: float = np.inf
 

@@ -1,7 +1,5 @@
 """Atari 2600 games on ALE's C++ vector environment (Bellemare et al. 2013; Machado et al. 2018)."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable
@@ -73,11 +71,10 @@ class AtariEnv:
     A step repeats its action for `frame_skip` emulator frames. The frame is the greyscale maximum of the last
     two of them, resized by area to a square of `frame_size` (84 if that is null). Rewards are the raw score.
 
-    An episode is a whole game. It begins with 0 to `noop_max` no-ops and no other action (FIRE is not pressed
-    for the agent). `last` with `terminated` is the real game over; the emulator pools no screen after it, so
-    that frame may still show the step before. `last` without it is the first step by which `max_frames`
-    emulator frames have passed since the first observation. `terminated` without `last` is a lost life, where
-    `life_loss_terminates`.
+    An episode is a whole game. It begins with 0 to `noop_max` no-ops and no other action (FIRE is not pressed for the
+    agent). `last` with `terminated` is the real game over; the emulator pools no screen after it, so that frame may
+    still show the step before. `last` without it is the first step by which `max_frames` emulator frames have passed
+    since the first observation. `terminated` without `last` is a lost life, where `life_loss_terminates`.
 
     Builds threads: make it in the process that uses it, it neither forks nor pickles.
     """

@@ -1,7 +1,5 @@
 """Catch: a ball falls, a paddle catches it (bsuite; Osband et al. 2020, after Mnih et al. 2014)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.config import EnvConfig

@@ -1,8 +1,6 @@
 """The chain of Osband et al. 2016 (Bootstrapped DQN, section 5): a small reward beside the start, a large one
 at the far end."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.config import EnvConfig
@@ -35,9 +33,8 @@ def observations(config: EnvConfig) -> np.ndarray:
 def right_action(config: EnvConfig) -> np.ndarray:
     """The action that moves right in each state, int64 `[N]`; the other one moves left.
 
-    Drawn once for each length, the same in every run. Were it one action everywhere, as in the paper, an
-    untrained network whose greedy action is the same in every state would have an even chance of walking to
-    the far end.
+    Drawn once for each length, the same in every run. Were it one action everywhere, as in the paper, an untrained
+    network whose greedy action is the same in every state would have an even chance of walking to the far end.
     """
     return np.random.default_rng(config.length).integers(2, size=config.length)
 

@@ -1,7 +1,5 @@
 """A small gridworld whose optimal action values are known exactly."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from distdqn.config import EnvConfig

@@ -1,7 +1,5 @@
 """Any Gymnasium environment with a discrete action space (Towers et al. 2024)."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable
 from typing import Any
@@ -94,10 +92,9 @@ def gym_spec(config: EnvConfig) -> EnvSpec:
 class GymEnv:
     """N Gymnasium environments stepped in a loop (faster than `SyncVectorEnv`, which copies and checks more).
 
-    Observations become frames: a Box vector float32 as it is, a Box of higher rank flattened, a Discrete
-    one-hot, a uint8 image resized to a square of `frame_size` (null keeps its size) and grey with `grayscale`, a bool
-    image as it is. Only images are stacked. Action 0 is the first of the action space. A time limit is `last` without
-    `terminated`.
+    Observations become frames: a Box vector float32 as it is, a Box of higher rank flattened, a Discrete one-hot, a
+    uint8 image resized to a square of `frame_size` (null keeps its size) and grey with `grayscale`, a bool image as it
+    is. Only images are stacked. Action 0 is the first of the action space. A time limit is `last` without `terminated`.
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, **kwargs: Any) -> None:

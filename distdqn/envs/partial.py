@@ -1,7 +1,5 @@
 """Environments that show less than they know: frames that flicker, components that are hidden."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import cast
 
@@ -21,11 +19,8 @@ def is_partial(config: EnvConfig) -> bool:
 
 
 def partial_spec(config: EnvConfig, spec: EnvSpec) -> EnvSpec:
-    """`spec` as the agent sees it: without the components in `env.hide`.
-
-    Raises `ConfigError`, naming `env.hide`, where the frames are images, where a component does not exist,
-    and where none is left.
-    """
+    """`spec` as the agent sees it: without the components in `env.hide`. Raises `ConfigError`, naming `env.hide`, where
+    the frames are images, where a component does not exist, and where none is left."""
     if not config.hide:
         return spec
     if spec.pixels:
@@ -42,9 +37,8 @@ def partial_spec(config: EnvConfig, spec: EnvSpec) -> EnvSpec:
 class PartialEnv:
     """A `VectorEnv` whose frames lose the components in `env.hide` and flicker.
 
-    Each frame of each slot, also the first one of an episode, is blank (all zero) with probability
-    `env.flicker`, independently of all others, as in the flickering Pong of Hausknecht and Stone 2015.
-    Rewards and ends are untouched.
+    Each frame of each slot, also the first one of an episode, is blank (all zero) with probability `env.flicker`,
+    independently of all others, as in the flickering Pong of Hausknecht and Stone 2015. Rewards and ends are untouched.
     """
 
     def __init__(self, env: VectorEnv, config: EnvConfig, seed: int) -> None:

@@ -1,9 +1,5 @@
-"""Recall: name, at the end of a corridor, the cue that was shown at its start.
-
-The T-maze of Bakker 2002 and the memory length of bsuite (Osband et al. 2020), with four cues.
-"""
-
-from __future__ import annotations
+"""Recall: name, at the end of a corridor, the cue that was shown at its start. The T-maze of Bakker 2002 and the memory
+length of bsuite (Osband et al. 2020), with four cues."""
 
 import numpy as np
 
@@ -70,10 +66,8 @@ class RecallEnv(ArrayEnv):
         return self._observations[self._cue, self._age]
 
     def render(self) -> np.ndarray:
-        """The first slot's corridor from left to right, enlarged, uint8 `[H, W, 3]`.
-
-        The agent is white; the cue's colour is at the start, and at the question too, for who looks on.
-        """
+        """The first slot's corridor from left to right, enlarged, uint8 `[H, W, 3]`. The agent is white; the cue's
+        colour is at the start, and at the question too, for who looks on."""
         cells = np.full((1, self._question + 1, 3), 40, np.uint8)
         cells[0, [0, -1]] = COLOURS[self._cue[0]]
         cells[0, min(self._age[0], self._question)] = 255

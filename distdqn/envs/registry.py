@@ -1,7 +1,5 @@
 """From `env.kind` to an environment."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
@@ -70,10 +68,8 @@ def make_rendered_env(config: EnvConfig, seed: int) -> RenderedEnv:
 
 
 def check_env(config: EnvConfig) -> EnvSpec:
-    """The spec of the environment of `config` as the agent will see it, before anything heavy starts.
-
-    Raises `ConfigError`, one line that names the key: an unknown game (`env.game`) or id (`env.id`), with
-    near names; arguments that the environment refuses (`env.kwargs`); actions or observations of an
-    unsupported kind; components that cannot be hidden (`env.hide`).
-    """
+    """The spec of the environment of `config` as the agent will see it, before anything heavy starts. Raises
+    `ConfigError`, one line that names the key: an unknown game (`env.game`) or id (`env.id`), with near names;
+    arguments that the environment refuses (`env.kwargs`); actions or observations of an unsupported kind; components
+    that cannot be hidden (`env.hide`)."""
     return partial_spec(config, _kind(config.kind).spec(config))

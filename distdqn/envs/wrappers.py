@@ -1,7 +1,5 @@
 """What every environment is (`VectorEnv`, `RenderedEnv`), and the helpers that they share."""
 
-from __future__ import annotations
-
 from colorsys import hsv_to_rgb
 from typing import Protocol
 
@@ -52,10 +50,8 @@ class RenderedEnv(VectorEnv, Protocol):
 
 
 def check_actions(action: np.ndarray, num_slots: int, num_actions: int) -> np.ndarray:
-    """`action` as int64 `[num_slots]`; `ValueError` unless it is integers of that shape in [0, num_actions).
-
-    Checked before anything reaches an emulator: ALE's worker threads never answer an action out of range.
-    """
+    """`action` as int64 `[num_slots]`; `ValueError` unless it is integers of that shape in [0, num_actions). Checked
+    before anything reaches an emulator: ALE's worker threads never answer an action out of range."""
     action = np.asarray(action)
     if action.shape != (num_slots,) or action.dtype.kind not in "iu":
         raise ValueError(f"actions must be int [{num_slots}], not {action.dtype} {list(action.shape)}")

@@ -13,14 +13,11 @@ PANEL = 132
 _TEXT, _BAR, _BEST, _BACK = (200, 204, 212), (76, 110, 160), (240, 170, 60), (18, 20, 26)
 
 
-def write_gif(
-    recording: Recording, spec: EnvSpec, path: Path, every: int = 1, max_frames: int = 0, scale: int = 1
-) -> Path:
+def write_gif(recording: Recording, spec: EnvSpec, path: Path, every: int = 1, max_frames: int = 0) -> Path:
     """Writes the game to `path`: the screen, and beside it a bar for each action's Q-value.
 
     Args:
         every: keeps one frame of this many. max_frames: 0 keeps the whole game, else its last frames.
-        scale: enlarges the screen by a whole factor.
     """
     chosen = np.arange(0, len(recording.frames), every)
     if max_frames:
@@ -29,7 +26,7 @@ def write_gif(
     low, high = (float(x) for x in np.quantile(recording.q[chosen], [0.005, 0.995]))
     span = (low, max(high, low + 1e-3))
     score = np.cumsum(recording.reward) - recording.reward
-    images = [_page(recording, spec, int(i), float(score[i]), span, scale) for i in chosen]
+    images = [_page(recording, spec, int(i), float(score[i]), span) for i in chosen]
     palette = _sheet(images[:: -(-len(images) // 16)]).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     pages = [im.quantize(palette=palette, dither=Image.Dither.NONE) for im in images]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +47,8 @@ def _sheet(images: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _page(
-    recording: Recording, spec: EnvSpec, i: int, score: float, span: tuple[float, float], scale: int
-) -> Image.Image:
+def _page(recording: Recording, spec: EnvSpec, i: int, score: float, span: tuple[float, float]) -> Image.Image:
     screen = Image.fromarray(recording.frames[i])
-    if scale > 1:
-        screen = screen.resize((screen.width * scale, screen.height * scale), Image.Resampling.NEAREST)
     height = max(screen.height, 40 + 16 * spec.num_actions)
     page = Image.new("RGB", (screen.width + PANEL, height), _BACK)
     page.paste(screen, (0, 0))

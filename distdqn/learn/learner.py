@@ -31,11 +31,8 @@ from distdqn.types import Batch, EnvSpec, State, Weights
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `learner.device` names; `auto` is the first CUDA device where there is one.
-
-    Raises:
-        ValueError: CUDA is asked for and not there.
-    """
+    """The device that `learner.device` names; `auto` is the first CUDA device where there is one. Raises `ValueError`:
+    CUDA is asked for and not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -101,14 +98,12 @@ class Learner:
         return {name: auxiliary.to(self.device) for name, auxiliary in found.items()}
 
     def update(self, progress: float, *parts: Batch) -> tuple[Any, ...]:
-        """One gradient step on each minibatch that `parts` make up together.
+        """One gradient step on each minibatch that `parts` make up together. Gives `Priorities` for each part, then
+        `UpdateStats`. Rows of a skipped update get no priority.
 
         Args:
             progress: share of the budget in [0, 1], for the learning-rate schedule.
             parts: what each shard drew, all with the same number of minibatches.
-
-        Returns:
-            `Priorities` for each part, then `UpdateStats`. Rows of a skipped update get no priority.
         """
         report, positions = Report(parts), self.agent.sequence.length
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number

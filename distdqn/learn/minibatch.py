@@ -25,10 +25,8 @@ class Minibatch(StepRecord[Tensor]):
 
 
 def join_parts(parts: Sequence[Batch]) -> list[Batch]:
-    """The minibatches that `parts`, one from each shard, make up together.
-
-    Row order within a minibatch is that of the shards, so `cut` can hand the priorities back.
-    """
+    """The minibatches that `parts`, one from each shard, make up together. Row order within a minibatch is that of the
+    shards, so `cut` can hand the priorities back."""
     updates = len(parts[0].sizes)
     if any(len(p.sizes) != updates for p in parts):
         raise ValueError("the shards drew different numbers of minibatches")

@@ -17,10 +17,7 @@ MAX_GRAD_NORM = 40.0
 
 class NoveltyAuxiliary(Auxiliary):
     """Trains a `NoveltyNetwork` with an Adam of its own, apart from the Q-network (Badia et al. 2020, section 2).
-
-    Args:
-        burn_in: steps of a window before its first loss position.
-    """
+    `burn_in`: steps of a window before its first loss position."""
 
     def __init__(self, config: BonusConfig, spec: EnvSpec, seed: int, burn_in: int = 0) -> None:
         super().__init__()

@@ -122,11 +122,8 @@ def _moments(optimizer: torch.optim.Optimizer) -> set[str]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what `optimizer_state` of the same optimizer over the same network gave.
-
-    Raises:
-        ValueError: moments of another network or optimizer.
-    """
+    """Takes over what `optimizer_state` of the same optimizer over the same network gave. Raises `ValueError`: moments
+    of another network or optimizer."""
     own = optimizer.state_dict()
     shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     for i, moments in state.items():

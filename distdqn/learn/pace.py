@@ -87,10 +87,8 @@ class SideBySide(Pace):
 def make_pace(
     agent: AgentConfig, config: LearnerConfig, device: torch.device, pixels: bool, network: QNetwork, prepare: Prepare
 ) -> Pace:
-    """The pace for a learner of the online `network` on `device`.
-
-    Where two threads can share the backward pass, that gains more than to compile it, which would not go with it.
-    """
+    """The pace for a learner of the online `network` on `device`. Where two threads can share the backward pass, that
+    gains more than to compile it, which would not go with it."""
     on_cpu, wanted = device.type == "cpu", config.compile
     aside = on_cpu and config.threads > 1 and config.target.kind == "period" and agent.transitions
     plain = not agent.network.head.noisy and agent.network.torso.normalize != "spectral"

@@ -14,11 +14,7 @@ from distdqn.types import Batch, Priorities, UpdateStats
 
 
 class Report:
-    """Takes in each update of one call, in order.
-
-    Args:
-        parts: what each shard drew.
-    """
+    """Takes in each update of one call, in order. `parts`: what each shard drew."""
 
     def __init__(self, parts: Sequence[Batch]) -> None:
         self.parts, self.start = parts, time.perf_counter()

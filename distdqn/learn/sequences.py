@@ -31,10 +31,8 @@ class WindowSteps(NamedTuple):
 
 
 def unpack(batch: Minibatch, stack: int) -> WindowSteps:
-    """Every observation of the windows, from the raw frames.
-
-    A dummy's observation is the one that came with the end of its episode, so its planes are as old as that.
-    """
+    """Every observation of the windows, from the raw frames. A dummy's observation is the one that came with the end of
+    its episode, so its planes are as old as that."""
     dummy = batch.dummy
     age = torch.cat([batch.age, batch.age[:, -1:] + 1], 1)
     start = age == 0

@@ -7,11 +7,8 @@ from distdqn.nets.qnetwork import QNetwork
 
 
 class TargetUpdate:
-    """Follows the online network as `config` says, and resets both where `reset` asks for it.
-
-    Args:
-        network: becomes the target network, and starts as `online` is.
-    """
+    """Follows the online network as `config` says, and resets both where `reset` asks for it. `network`: becomes the
+    target network, and starts as `online` is."""
 
     def __init__(self, config: TargetConfig, reset: ResetConfig, online: QNetwork, network: QNetwork) -> None:
         self.config, self.reset = config, reset
@@ -48,12 +45,9 @@ class TargetUpdate:
 
 @torch.no_grad()
 def shrink_and_perturb(network: QNetwork, fresh: QNetwork, keep: float) -> None:
-    """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind
-    it anew (D'Oro et al. 2023; Schwarzer et al. 2023, section 3; Ash and Adams 2020).
-
-    Args:
-        fresh: the same network, newly initialized.
-    """
+    """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind it
+    anew (D'Oro et al. 2023; Schwarzer et al. 2023, section 3; Ash and Adams 2020). `fresh`: the same network, newly
+    initialized."""
     new = fresh.state_dict()
     for name, value in network.state_dict().items():
         if name.startswith("torso.") and value.is_floating_point():

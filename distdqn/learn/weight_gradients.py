@@ -61,11 +61,8 @@ class WeightGradients:
         self._running.clear()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for what is still computed and adds all of it to the parameters' `grad`.
-
-        Raises:
-            Exception: whatever computing a gradient has raised.
-        """
+        """Waits for what is still computed and adds all of it to the parameters' `grad`. Raises `Exception`: whatever
+        computing a gradient has raised."""
         if kind is not None:
             return
         for layer, done in self._running:

@@ -16,11 +16,8 @@ class ArrayModule(nn.Module):
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` of the same module gave.
-
-        Raises:
-            ValueError: other names or shapes, so the settings under `key` were others.
-        """
+        """Takes over what `arrays` of the same module gave. Raises `ValueError`: other names or shapes, so the settings
+        under `key` were others."""
         own = self.state_dict()
         if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
             raise ValueError(f"these weights belong to another network: {self.key} or the environment differs")

@@ -10,8 +10,7 @@ def initialize(module: nn.Module, name: str) -> None:
     Mnih et al. 2015, which each layer starts with when it is made; `xavier`: Glorot and Bengio 2010, uniform; `he`:
     He et al. 2015, normal; `orthogonal`: Saxe et al. 2014; `zeros`: a table's usual start.
 
-    Raises:
-        ValueError: an unknown name.
+    Raises `ValueError`: an unknown name.
     """
     if name == "fan_in":
         return

@@ -23,15 +23,13 @@ class Memory(nn.Module):
     size: int
 
     def unroll(self, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """T steps: `forward` for one after the other, from a zero state where an episode starts.
+        """T steps: `forward` for one after the other, from a zero state where an episode starts. Gives the outputs
+        float32 `[B, T, F]`, and the state after the last step `[B, M]`.
 
         Args:
             features: float32 `[B, T, D]`.
             state: float32 `[B, M]`, before the first step.
             start: bool `[B, T]`, whether an episode begins with this step.
-
-        Returns:
-            The outputs float32 `[B, T, F]`, and the state after the last step `[B, M]`.
         """
         raise NotImplementedError
 

@@ -9,10 +9,8 @@ class NoisyLinear(nn.Module):
     """y = (w + sigma_w * eps_out eps_in^T) x + b + sigma_b * eps_out, with learned w, b, sigma_w and sigma_b.
 
     Factorised Gaussian noise (Fortunato et al. 2018, section 3): `[..., features]` to `[..., out]`. A layer starts
-    silent, that is with eps = 0, until `resample_noise` gives it noise, which is no part of the state_dict.
-
-    Args:
-        sigma: sigma_0; every sigma starts at sigma_0 / sqrt(features), every mean uniform in +-1 / sqrt(features).
+    silent, that is with eps = 0, until `resample_noise` gives it noise, which is no part of the state_dict. `sigma`:
+    sigma_0; every sigma starts at sigma_0 / sqrt(features), every mean uniform in +-1 / sqrt(features).
     """
 
     noise_in: Tensor
@@ -45,11 +43,8 @@ def _rows(noise: Tensor, x: Tensor) -> Tensor:
 
 @torch.inference_mode(False)  # buffers made in inference mode could not be written to outside of it
 def resample_noise(module: nn.Module, rows: int, generator: torch.Generator) -> None:
-    """Draws new noise for every noisy layer in `module`, on the generator's device.
-
-    Args:
-        rows: 1, one sample that a whole batch shares; or B, one for each row of the next batches.
-    """
+    """Draws new noise for every noisy layer in `module`, on the generator's device. `rows`: 1, one sample that a whole
+    batch shares; or B, one for each row of the next batches."""
     for layer in module.modules():
         if isinstance(layer, NoisyLinear):
             layer.silent = False

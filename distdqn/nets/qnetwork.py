@@ -21,11 +21,9 @@ class QNetwork(ArrayModule):
 
         memory's own numbers | previous action + 1, previous reward | context
 
-    the middle two where `config.previous` asks for them (0, 0 at an episode's start), the last where there are
-    several `contexts`, the number of the one that the slot plays under (NGU's mixture). M may be 0.
-
-    Args:
-        contexts: how many there are; their number is a one-hot input.
+    the middle two where `config.previous` asks for them (0, 0 at an episode's start), the last where there are several
+    `contexts`, the number of the one that the slot plays under (NGU's mixture). M may be 0. `contexts`: how many there
+    are; their number is a one-hot input.
     """
 
     mean_frame: Tensor
@@ -105,7 +103,8 @@ class QNetwork(ArrayModule):
         reward: Tensor,
         tau: Tensor | None = None,
     ) -> tuple[Values, Tensor]:
-        """T steps of B slots, in one piece.
+        """T steps of B slots, in one piece. Gives the values of all steps, the first dimension B * T (row b * T + t),
+        and the state after the last step.
 
         Args:
             observation: `[B, T, S * C, H, W]` uint8 or bool, or `[B, T, D]` float32.
@@ -113,9 +112,6 @@ class QNetwork(ArrayModule):
             start: bool `[B, T]`, an episode begins at this step, so that the state is as at a start before it.
             action, reward: int64, float32 `[B, T]`, what followed each step; those of the step before are inputs.
             tau: float32 `[B * T, Z]`.
-
-        Returns:
-            The values of all steps, the first dimension B * T (row b * T + t), and the state after the last step.
         """
         b, t = start.shape
         with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):

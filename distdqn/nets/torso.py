@@ -171,9 +171,7 @@ def plain(config: TorsoConfig, shape: Sequence[int]) -> Torso:
 
 def impala(config: TorsoConfig, shape: Sequence[int]) -> Torso:
     """The residual network of Espeholt et al. 2018, figure 3, right, up to its last ReLU, for images `[P, H, W]`.
-
-    Spectral normalization is of the residual blocks alone (Clark et al. 2024).
-    """
+    Spectral normalization is of the residual blocks alone (Clark et al. 2024)."""
     body: list[nn.Module] = []
     inputs = shape[0]
     for channels in IMPALA:
@@ -193,11 +191,8 @@ TORSOS = {"mlp": Flat, "tabular": Flat, "impala": impala, **dict.fromkeys(PLAIN,
 
 
 def make_torso(config: TorsoConfig, shape: Sequence[int]) -> Torso:
-    """The torso that `config` describes, for observations of `shape` (without the batch dimension).
-
-    Raises:
-        ValueError: a convolutional torso for vectors.
-    """
+    """The torso that `config` describes, for observations of `shape` (without the batch dimension). Raises
+    `ValueError`: a convolutional torso for vectors."""
     if config.kind in CONVOLUTIONAL and len(shape) != 3:
         raise ValueError(f"torso {config.kind} needs images, the observation has shape {tuple(shape)}: use mlp")
     torso: Torso = build(config, TORSOS, shape)

@@ -45,15 +45,12 @@ class Block(nn.Module):
         self.position_wise = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
     def forward(self, context: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
-        """What the block makes of the last T of K steps.
+        """What the block makes of the last T of K steps. Gives `[B, T, W]`.
 
         Args:
             context: `[B, K, W]`, inputs of the block; the queries are the last T.
             distance: int64 `[T, K]`, steps from each query back to each key, clamped to what there is a bias for.
             allowed: bool `[B, T, K]`, which keys each query may attend to; at least one each.
-
-        Returns:
-            `[B, T, W]`.
         """
         x, normed = context[:, -len(distance) :], self.norms[0](context)
         bias = F.embedding(distance, self.distance).permute(2, 0, 1)

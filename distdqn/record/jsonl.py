@@ -1,7 +1,5 @@
 """`metrics.jsonl`: one JSON object a line, the record of the run that everything else can be rebuilt from."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -10,10 +8,8 @@ from pathlib import Path
 
 
 class JsonLines:
-    """Appends records to a file. What a killed writer left unfinished on the last line is cut off on opening.
-
-    Raises `OSError` where the file cannot be written.
-    """
+    """Appends records to a file. What a killed writer left unfinished on the last line is cut off on opening. Raises
+    `OSError` where the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,7 +1,5 @@
 """One `Recorder` in front of every place where numbers go."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

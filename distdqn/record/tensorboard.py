@@ -1,7 +1,5 @@
 """Metrics as TensorBoard scalars, over `env_frames`."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping
@@ -9,10 +7,8 @@ from pathlib import Path
 
 
 class TensorBoard:
-    """Writes event files to `folder`; a resumed run adds another file, which TensorBoard joins to the first.
-
-    Raises `ImportError` where tensorboard is not installed.
-    """
+    """Writes event files to `folder`; a resumed run adds another file, which TensorBoard joins to the first. Raises
+    `ImportError` where tensorboard is not installed."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter

@@ -1,7 +1,5 @@
 """Metrics to Weights & Biases, from a thread of its own: training never waits for a network."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import netrc

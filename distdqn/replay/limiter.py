@@ -29,10 +29,9 @@ class SamplesPerInsert:
 
         slack = ratio * Q * insert_depth + B * sample_depth.
 
-    Why it cannot deadlock: with nothing in flight and no filling, an insert of Q is refused only if
-    ratio * Q > slack - balance and a sample of B only if B > slack + balance; both would mean
-    ratio * Q + B > 2 * slack. While filling, with nothing in flight, the balance is at most 0, so that there
-    is room for slack / ratio >= Q transitions.
+    Why it cannot deadlock: with nothing in flight and no filling, an insert of Q is refused only if ratio * Q > slack -
+    balance and a sample of B only if B > slack + balance; both would mean ratio * Q + B > 2 * slack. While filling,
+    with nothing in flight, the balance is at most 0, so that there is room for slack / ratio >= Q transitions.
     """
 
     def __init__(

@@ -46,11 +46,9 @@ class ReplayShard:
         self._process = psutil.Process()
 
     def add(self, segments: Segment) -> ShardStats:
-        """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order.
-
-        ValueError, before anything is stored, for a valid start's priority that is negative or not finite,
-        and for shapes or dtypes that do not belong together (see `SegmentRing.add`).
-        """
+        """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order. ValueError,
+        before anything is stored, for a valid start's priority that is negative or not finite, and for shapes or dtypes
+        that do not belong together (see `SegmentRing.add`)."""
         weights = self._weights(segments.priority, segments.valid)
         for start in range(0, len(segments), self._ring.capacity):
             rows = slice(start, start + self._ring.capacity)
@@ -60,12 +58,11 @@ class ReplayShard:
     def sample(self, sizes: tuple[int, ...], beta: float, share: float = 1.0) -> tuple[Batch, ShardStats]:
         """`sum(sizes)` windows, drawn independently with replacement; `sizes[m]` of them are for minibatch m.
 
-        With weight p_i and mass = the sum of this shard's weights, `importance` is (share p_i / mass)^-beta,
-        not normalized (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides
-        by the largest). `share` in (0, 1] is this shard's part of the mass of all shards when its number of
-        draws was decided, so that share p_i / mass is the probability over all of them. Uniform: all ones.
-
-        ValueError for an empty shard, a negative size, or a share outside (0, 1].
+        With weight p_i and mass = the sum of this shard's weights, `importance` is (share p_i / mass)^-beta, not
+        normalized (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides by the
+        largest). `share` in (0, 1] is this shard's part of the mass of all shards when its number of draws was decided,
+        so that share p_i / mass is the probability over all of them. Uniform: all ones. ValueError for an empty shard,
+        a negative size, or a share outside (0, 1].
         """
         if not self._held:
             raise ValueError("the shard is empty: nothing to sample")

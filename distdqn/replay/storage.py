@@ -91,11 +91,8 @@ class SegmentRing:
         return int(self._arrays["action"].shape[1]) - self.segment_steps
 
     def add(self, segments: Segment) -> np.ndarray:
-        """Stores K <= capacity segments in place of the oldest; their places int64 `[K]`.
-
-        ValueError, before anything is stored, for K > capacity or for shapes or dtypes that are not those of
-        `Segment` or of the segments held.
-        """
+        """Stores K <= capacity segments in place of the oldest; their places int64 `[K]`. ValueError, before anything
+        is stored, for K > capacity or for shapes or dtypes that are not those of `Segment` or of the segments held."""
         incoming = {name: array for name, array in named_arrays(segments).items() if name != "priority"}
         number = len(segments)
         if number > self.capacity:
@@ -111,11 +108,9 @@ class SegmentRing:
         return positions
 
     def windows(self, positions: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
-        """The arrays of a `Batch`, copied, of the windows from `offsets` int64 `[B]` on in the segments at
-        `positions` int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, `steps` `[B, L, ...]` each, `memory`
-        `[B, M]` of the window's start (of the latest one before it that has any),
-        `origin` int64 `[B, 6]`. IndexError outside the segments held.
-        """
+        """The arrays of a `Batch`, copied, of the windows from `offsets` int64 `[B]` on in the segments at `positions`
+        int64 `[B]`: `frames` `[B, S-1+L+1, ...]`, `steps` `[B, L, ...]` each, `memory` `[B, M]` of the window's start
+        (of the latest one before it that has any), `origin` int64 `[B, 6]`. IndexError outside the segments held."""
         positions, offsets = np.asarray(positions, np.int64), np.asarray(offsets, np.int64)
         held = (positions >= 0) & (positions < len(self)) & (offsets >= 0) & (offsets < self.segment_steps)
         if not held.all():

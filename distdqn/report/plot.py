@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distdqn.config import ConfigError
 from distdqn.record import jsonl
 
 if TYPE_CHECKING:
@@ -16,22 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
-_EVALUATION: dict[str, Any] = {"linewidth": 0, "marker": "o", "markerfacecolor": "white"}
 COLUMNS = 6
 """Panels in a row."""
 _COLOURS = ("#2a6fbb", "#d1495b", "#2e8b57", "#e09f3e", "#7b4b94", "#1b998b", "#8d6a4f", "#5c677d")
+_DOTS: dict[str, Any] = {"linewidth": 0, "marker": "o", "markersize": 5.5}
+_DOTS |= {"markerfacecolor": "white", "markeredgewidth": 1.5}
 
 
-class PlotError(RuntimeError):
+class PlotError(ConfigError):
     """A run that cannot be drawn; the message is one line that names its folder and why."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`.
-
-    Runs of the same `kind` differ only in their seed and their engine.
-    """
+    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`. Runs of the
+    same `kind` differ only in their seed and their engine."""
 
     path: Path
     name: str
@@ -59,42 +59,33 @@ def read_curve(path: Path) -> Curve:
 def plot_runs(runs: list[Path], out: Path) -> Path:
     """Draws the learning curves of `runs` into the PNG `out` and gives its path.
 
-    Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin),
-    smoothed (thick), evaluations (dots). Runs that differ only in their seed share a colour.
-
-    Raises `PlotError` where a folder is no run, has no returns, or `out` cannot be written.
+    Left over emulator frames, right over wall-clock time: training returns as they were recorded (thin), smoothed
+    (thick), evaluations (dots). Runs that differ only in their seed share a colour. Raises `PlotError` where a folder
+    is no run, has no returns, or `out` cannot be written.
     """
     curves, kinds = _read(runs)
     seconds = max(float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1]))
     unit, label = (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
-
-    from matplotlib.ticker import EngFormatter
-
     figure = _figure(12, 4.5)
     over_frames, over_time = figure.subplots(1, 2, sharey=True)
-    for axes, column, scale in ((over_frames, 0, 1.0), (over_time, 1, unit)):
-        for curve in curves:
-            _draw(axes, curve, column, scale, _COLOURS[kinds.index(curve.kind) % len(_COLOURS)])
-        _tidy(axes)
+    for curve in curves:
+        colour = _COLOURS[kinds.index(curve.kind) % len(_COLOURS)]
+        _draw(over_frames, curve, 0, 1.0, colour)
+        _draw(over_time, curve, 1, unit, colour)
+    _tidy(over_frames, frames=True)
+    _tidy(over_time)
     over_frames.set_xlabel("emulator frames", color=_INK)
-    over_frames.xaxis.set_major_formatter(EngFormatter(sep=""))
     over_frames.set_ylabel("return of a game", color=_INK)
     over_time.set_xlabel(f"wall-clock time, {label}", color=_INK)
-    _legend(over_frames, curves, kinds)
+    _legend(figure, curves, kinds)
     return _save(figure, out)
 
 
 def plot_panels(runs: list[Path], out: Path) -> Path:
-    """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path.
-
-    For comparisons of many settings, which would hide each other in one pair of axes.
-
-    Raises `PlotError` as `plot_runs` does.
-    """
+    """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path. For
+    comparisons of many settings, which would hide each other in one pair of axes. Raises `PlotError` as `plot_runs`
+    does."""
     curves, kinds = _read(runs)
-
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
     columns = min(len(kinds), COLUMNS)
     rows = -(-len(kinds) // columns)
     figure = _figure(2.2 * columns, 1.75 * rows + 0.3)
@@ -103,11 +94,10 @@ def plot_panels(runs: list[Path], out: Path) -> Path:
         for curve in curves:
             if curve.kind == kind:
                 _draw(axes, curve, 0, 1.0, _COLOURS[0], small=True)
-        _tidy(axes)
+        _tidy(axes, frames=True)
         axes.set_title(name, fontsize=9, color=_INK, loc="left")
         axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.locator_params(axis="x", nbins=4)
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
     figure.supxlabel("emulator frames", fontsize=9, color=_INK)
@@ -135,12 +125,9 @@ def _names(curves: list[Curve], kinds: list[str]) -> list[str]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 
 def _save(figure: Figure, out: Path) -> Path:
@@ -184,23 +171,24 @@ def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, smal
     if len(x):
         axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.25, zorder=2)
         axes.plot(x, smooth(y, max(len(y) // 15, 1)), color=colour, linewidth=1 if small else 2, zorder=3)
-    x, y = curve.evaluation[column] / scale, curve.evaluation[2]
-    if len(x):
-        size, edge = (3, 1) if small else (5.5, 1.5)
-        axes.plot(x, y, color=colour, markersize=size, markeredgewidth=edge, zorder=4, **_EVALUATION)
+    dots = _DOTS | ({"markersize": 3, "markeredgewidth": 1} if small else {})
+    axes.plot(curve.evaluation[column] / scale, curve.evaluation[2], color=colour, zorder=4, **dots)
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, frames: bool = False) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.02, y=0.06)
     axes.tick_params(colors=_INK, length=0, labelleft=True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_QUIET)
+    if frames:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
+def _legend(figure: Figure, curves: list[Curve], kinds: list[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -209,14 +197,6 @@ def _legend(axes: Axes, curves: list[Curve], kinds: list[str]) -> None:
     ]
     handles.append(Line2D([], [], color=_QUIET, linewidth=2, label="training, smoothed"))
     if any(len(c.evaluation[0]) for c in curves):
-        dots = Line2D([], [], color=_QUIET, markersize=5.5, markeredgewidth=1.5, label="evaluation", **_EVALUATION)
-        handles.append(dots)
-    axes.figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=min(len(handles), 5),
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-        handlelength=1.6,
-    )
+        handles.append(Line2D([], [], color=_QUIET, label="evaluation", **_DOTS))
+    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": _INK, "handlelength": 1.6}
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), **look)

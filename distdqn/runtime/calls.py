@@ -11,10 +11,8 @@ from distdqn.runtime.engine import Engine, Handle, NoAnswer, Ref
 
 @dataclass(eq=False)
 class Call:
-    """A call of a component. `refs` are its results, the last of them small and opened by the coordinator.
-
-    Once it is `answered` either `value` is that last result or `error` says why there is none, and `task` goes on.
-    """
+    """A call of a component. `refs` are its results, the last of them small and opened by the coordinator. Once it is
+    `answered` either `value` is that last result or `error` says why there is none, and `task` goes on."""
 
     handle: Handle
     method: str

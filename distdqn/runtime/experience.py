@@ -12,11 +12,7 @@ MOST_ADDS = 3
 
 
 class Experience:
-    """Owns the actors and the shards' contents.
-
-    Args:
-        publish: asks for the learner's weights anew.
-    """
+    """Owns the actors and the shards' contents. `publish`: asks for the learner's weights anew."""
 
     def __init__(self, system: System, publish: Callable[[], None]) -> None:
         self.system, self.publish = system, publish

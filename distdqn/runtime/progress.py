@@ -132,10 +132,8 @@ class Progress:
         return sum(s.mass for s in self.shards.values())
 
     def metrics(self, samples_per_insert: float, training: bool = True) -> dict[str, float]:
-        """The metrics of the time since the last call; rates and idle fractions only while `training`.
-
-        So soon after the last call that rates would say nothing, these and the means wait for the next one.
-        """
+        """The metrics of the time since the last call; rates and idle fractions only while `training`. So soon after
+        the last call that rates would say nothing, these and the means wait for the next one."""
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         sums, soon = self._sums, training and seconds < SHORTEST_S

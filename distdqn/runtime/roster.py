@@ -39,9 +39,8 @@ class Roster:
 
     def actor(self, index: int) -> Handle:
         """Starts actor `index`, on its own place on the epsilon ladder. It leaves the core to the learner where they
-        share one: a learner on several threads waits for the slowest of them at every layer, while a rollout that
-        takes a little longer keeps nobody waiting.
-        """
+        share one: a learner on several threads waits for the slowest of them at every layer, while a rollout that takes
+        a little longer keeps nobody waiting."""
         c, seed = self.config, self._seed("actor", index)
         needs = Needs(c.actors.threads, spread=True, yields=True)
         args = (c.env, c.agent, c.actors, index, seed, self.run_id)

@@ -12,13 +12,8 @@ from distdqn.types import Evaluation, State, Weights
 
 
 class Saving:
-    """Owns the evaluator and the clocks of saving and evaluating.
-
-    What is evaluated is a checkpoint that has been saved, so that the best one can be kept.
-
-    Args:
-        scored: called with the metrics of an evaluation.
-    """
+    """Owns the evaluator and the clocks of saving and evaluating. What is evaluated is a checkpoint that has been
+    saved, so that the best one can be kept. `scored`: called with the metrics of an evaluation."""
 
     METHODS = ("state", "evaluate", "record")
 

@@ -71,12 +71,6 @@ def test_a_game_keeps_its_length_in_time_where_frames_are_alike(tmp_path: Path) 
     assert sum(durations) == 6 * 70
 
 
-def test_scale(tmp_path: Path) -> None:
-    pages, _ = read(write_gif(recording(3), SPEC, tmp_path / "a.gif", scale=3))
-    assert pages[0].shape == (180, 120 + PANEL, 3)
-    np.testing.assert_array_equal(pages[1][:180:3, :120:3] > 128, recording(3).frames[1] > 128)
-
-
 def test_colours_that_only_some_frames_have(tmp_path: Path) -> None:
     colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8)
     frames = np.zeros((5, 60, 40, 3), np.uint8)
