@@ -26,7 +26,7 @@ from distdqn.types import State
 ARRAYS, STATE, MANIFEST, BEST = "arrays.safetensors", "state.json", "manifest.json", "best.json"
 _PLACEHOLDER = "__array__"
 _FORMAT = 1
-_TEMPORARY = ".tmp-"
+_TEMPORARY, _ASIDE = ".tmp-", ".old-"
 # Marks this process's temporary folders: cleaning up spares a save that is under way in another thread.
 _OWN = secrets.token_hex(4)
 
@@ -59,10 +59,12 @@ def save(folder: Path, name: str, state: State) -> Path:
         for file, content in contents.items():
             _write(temporary / file, content)
         _sync(temporary)
+        aside = folder / f"{_ASIDE}{name}"
         if target.exists():
-            _remove(target)
+            os.rename(target, aside)  # `recover` puts it back where the next line is not reached
         os.rename(temporary, target)
         _sync(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"{target}: not written ({error.strerror or error})") from error
@@ -101,6 +103,17 @@ def names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def recover(folder: Path) -> None:
+    """Puts back what a killed writer had put aside for a successor of the same name that did not come. For the one
+    process that writes there."""
+    for aside in folder.glob(_ASIDE + "*"):
+        target = folder / aside.name.removeprefix(_ASIDE)
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.rename(aside, target)
 
 
 def newest_valid(folder: Path) -> tuple[Path, State, list[str]] | None:

@@ -131,11 +131,12 @@ def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.config.stored import load_config
+    from distdqn.config.stored import load_config, refuse_another_environment
     from distdqn.envs.registry import check_env
     from distdqn.runtime.preflight import check, check_resume
 
     config = load_config(known.folder, rest)
+    refuse_another_environment(known.folder, config)
     spec = check_env(config.env)
     RunFolder.check(config.run_dir, resume=True)
     check(config, spec)

@@ -166,6 +166,52 @@ def test_a_killed_writer_leaves_a_valid_newest(tmp_path: Path) -> None:
         shutil.rmtree(path)
 
 
+AGAIN = """
+import sys, numpy as np
+from pathlib import Path
+from distdqn import checkpoint
+for step in range(1, 10**6):
+    checkpoint.save(Path(sys.argv[1]), "step-000000000001", {"step": step, "a": np.full(20_000, step)})
+    print(step, flush=True)
+"""
+
+
+def test_a_writer_killed_over_a_name_again_leaves_one_of_the_two(tmp_path: Path) -> None:
+    for round_ in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", AGAIN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        done = int(writer.stdout.readline())
+        time.sleep(0.02 + 0.0113 * round_)
+        os.kill(writer.pid, signal.SIGKILL)
+        done = max([done, *map(int, writer.stdout.read().split())])
+        writer.wait()
+        writer.stdout.close()
+        checkpoint.recover(tmp_path)
+        found = checkpoint.newest_valid(tmp_path)
+        assert found is not None
+        assert found[1]["step"] in (done, done + 1) and (found[1]["a"] == found[1]["step"]).all()
+
+
+def test_what_was_put_aside_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, "step-1", {"a": 1})
+    rename, moves = os.rename, []
+
+    def killed_in_between(old: Path, new: Path) -> None:
+        moves.append(new)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    monkeypatch.setattr(checkpoint.os, "rename", killed_in_between)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, "step-1", {"a": 2})
+    monkeypatch.setattr(checkpoint.os, "rename", rename)
+    assert checkpoint.newest_valid(tmp_path) is None  # the hole
+    checkpoint.recover(tmp_path)
+    found = checkpoint.newest_valid(tmp_path)
+    assert found is not None and found[1] == {"a": 1}
+
+
 def test_the_manifest_names_sizes(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, "step-1", {"a": np.arange(3)})
     files = json.loads((path / "manifest.json").read_text())["files"]

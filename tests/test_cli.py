@@ -180,7 +180,9 @@ def test_a_resume_with_a_changed_network(refused: Door, run: Path, change: dict[
     ("override", "named"),
     [
         ("agent.network.head.dueling=true", "agent.network: step-000000000000 does not fit"),
-        ("env.id=Acrobot-v1", "agent.network: step-000000000000 does not fit"),
+        ("env.id=Acrobot-v1", "env.id=Acrobot-v1: this run plays env.id=CartPole-v1"),
+        ("env.hide=[1]", "env.hide=(1,): this run plays env.hide=()"),
+        ("env.protocol.sticky=0.25", "env.protocol.sticky=0.25: this run plays"),
         ("learner.batchsize=3", "learner.batchsize: unknown key"),
         ("budget.seconds=0", "budget.seconds=0: must be a number above 0"),
         ("further", "further: not an override"),
@@ -195,11 +197,15 @@ def test_a_resume_with_a_damaged_config(refused: Door, run: Path) -> None:
     assert "agent.network.torso.kind=transformer" in refused("resume", str(run))
     (run / "config.yaml").write_text("{")
     assert "cannot be read" in refused("resume", str(run))
+    (run / "config.yaml").write_bytes(b"name: \xff\xfe")
+    assert "cannot be read" in refused("resume", str(run))
+    (run / "config.yaml").write_text("- a\n- b\n")
+    assert "it holds no keys" in refused("resume", str(run))
 
 
-def test_a_resume_of_what_never_saved(refused: Door, run: Path) -> None:
+def test_a_resume_of_what_was_saved_and_is_damaged(refused: Door, run: Path) -> None:
     for path in (run / "checkpoints").iterdir():
-        path.rename(run / path.name)
+        (path / "manifest.json").unlink(missing_ok=True)
     assert "nothing to resume" in refused("resume", str(run))
 
 

@@ -13,7 +13,7 @@ from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.config.section import build
 from distdqn.envs.registry import make_env
-from distdqn.types import RolloutStats, Segment, Weights
+from distdqn.types import EnvStep, RolloutStats, Segment, Weights
 
 
 class Actor:
@@ -87,6 +87,7 @@ class Actor:
 
     def _step(self, action: np.ndarray, finished: list[tuple[float, int, int]]) -> None:
         step = self.env.step(action)
+        self._check(step)
         self.game_return += step.reward
         self.game_length += self.spec.frame_skip * ~self.history.dummy
         self.history.push(step.frame, step.last)
@@ -95,6 +96,16 @@ class Actor:
         for slot in np.nonzero(step.last)[0]:
             finished.append((float(self.game_return[slot]), int(self.game_length[slot]), int(slot)))
             self.game_return[slot] = self.game_length[slot] = 0
+
+    def _check(self, step: EnvStep) -> None:
+        """ValueError where the environment gives what nothing could be learned from: once stored, the priority of an
+        infinite reward would draw it into every minibatch."""
+        if step.frame.shape[1:] != self.spec.frame_shape or step.reward.shape != (self.slots,):
+            raise ValueError(f"the environment gives frames {step.frame.shape} and rewards {step.reward.shape}")
+        if not np.isfinite(step.reward).all():
+            raise ValueError(f"the environment gives a reward that is not finite: {step.reward}")
+        if not (self.spec.pixels or np.isfinite(step.frame).all()):
+            raise ValueError("the environment gives an observation that is not finite")
 
     def _bonus(self) -> dict[str, np.ndarray]:
         """The intrinsic reward of the step that led to the present frames, float32 `[N]`."""

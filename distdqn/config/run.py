@@ -113,6 +113,8 @@ class EngineConfig(Section):
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
     """Ray cluster to join; null starts one that ends with the run."""
+    timeout_s: float = number(120.0, above=0)
+    """A shard, learner or evaluator that gives no answer for this long is replaced."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class EvaluationConfig(Section):
     episodes: int = number(5, 1, 10_000)
     final_episodes: int = number(30, 0, 10_000)
     epsilon: float = number(0.001, 0, 1)
+    max_frames: int = number(108_000, 1)
+    """Emulator frames after which a game is cut and counted as it stands."""
     envs: int = number(5, 1, 1024)
     threads: int = number(1, 1, 256)
     video: bool = True

@@ -1,7 +1,7 @@
 """A run's config on disk."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +17,7 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
         values = yaml.safe_load(path.read_text())
     except OSError:
         raise ConfigError(f"{run_dir}: not a run's folder, it has no config.yaml") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: cannot be read (it holds no keys)")
@@ -26,3 +26,13 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
 
         values = change(values, overrides)
     return replace(from_mapping(RunConfig, values), run_dir=str(Path(run_dir).absolute()))
+
+
+def refuse_another_environment(run_dir: str | Path, config: RunConfig) -> None:
+    """Raises `ConfigError` where `config`, with which the run in `run_dir` is to go on, plays anything else than it has
+    played so far: its scores could not be compared."""
+    stored = load_config(run_dir)
+    for made, asked in ((stored.env, config.env), (stored.env.protocol, config.env.protocol)):
+        for name in (f.name for f in fields(made)):
+            if name != "protocol" and getattr(made, name) != getattr(asked, name):
+                asked.wrong(name, f"this run plays {made.shown(name)}, and can only go on with that")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -24,6 +26,7 @@ class Evaluator:
         torch.set_num_threads(config.threads)
         self.env, self.agent, self.config = env, agent, config
         self.seed, self.calls = seed, 0
+        self._games: Iterator[Evaluation | None] = iter(())
 
     def _seeds(self) -> tuple[int, np.random.Generator]:
         self.calls += 1
@@ -33,8 +36,28 @@ class Evaluator:
     def evaluate(self, weights: Weights, episodes: int) -> Evaluation:
         """Unclipped returns of `episodes` whole games.
 
-        Every slot plays its share of them to the end: taking whichever games end first would favour short ones.
+        Every slot plays its share of them to the end: taking whichever games end first would favour short ones. A game
+        is cut, and counted as it stands, after `evaluation.max_frames`; its slot plays no other one.
         """
+        self.begin(weights, episodes)
+        while (result := self.proceed(math.inf)) is None:
+            pass
+        return result
+
+    def begin(self, weights: Weights, episodes: int) -> None:
+        """Begins an evaluation, which `proceed` goes on with; one that was under way is left."""
+        self._games = self._play(weights, episodes)
+
+    def proceed(self, seconds: float) -> Evaluation | None:
+        """Plays on for about `seconds`: what `evaluate` gives once all games have ended, None before."""
+        until = time.perf_counter() + seconds
+        for result in self._games:
+            if result is not None or time.perf_counter() >= until:
+                return result
+        raise ValueError("no evaluation has begun")
+
+    def _play(self, weights: Weights, episodes: int) -> Iterator[Evaluation | None]:
+        """None after each step, at last the result."""
         start = time.perf_counter()
         seed, rng = self._seeds()
         slots = min(self.config.envs, episodes)
@@ -44,6 +67,7 @@ class Evaluator:
         policy.load(weights)
         history = History(env.spec, env.reset())
         game_return, game_steps = np.zeros(slots), np.zeros(slots, np.int64)
+        longest = -(-self.config.max_frames // env.spec.frame_skip)
         exploration = Fixed(self.config.epsilon, slots, rng)
         games: list[list[tuple[float, int]]] = [[] for _ in range(slots)]
         while any(len(g) < q for g, q in zip(games, quota, strict=True)):
@@ -52,14 +76,17 @@ class Evaluator:
             policy.remember(action, step.reward)
             game_return += step.reward
             game_steps += ~history.dummy
-            for slot in np.nonzero(step.last)[0]:
+            for slot in np.nonzero(step.last | (game_steps >= longest))[0]:
                 if len(games[slot]) < quota[slot]:
                     games[slot].append((float(game_return[slot]), int(game_steps[slot]) * env.spec.frame_skip))
+                if not step.last[slot]:
+                    quota[slot] = len(games[slot])
                 game_return[slot] = game_steps[slot] = 0
             history.push(step.frame, step.last)
+            yield None
         env.close()
         returns, lengths = zip(*chain.from_iterable(games), strict=True)
-        return Evaluation(weights.version, returns, lengths, seconds=time.perf_counter() - start)
+        yield Evaluation(weights.version, returns, lengths, seconds=time.perf_counter() - start)
 
     def record(self, weights: Weights, max_steps: int = 5000) -> Recording:
         """One game, frame by frame, with the Q-values before each action; cut after `max_steps` agent steps."""

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from distdqn.runtime.engine import Engine, Handle, NoAnswer, Ref
@@ -17,7 +17,7 @@ class Call:
     handle: Handle
     method: str
     refs: tuple[Ref, ...]
-    asked: float = field(default_factory=time.monotonic)
+    asked: float
     task: "Task | None" = None
     answered: bool = False
     value: Any = None
@@ -29,20 +29,36 @@ Task = Generator[Call, Any, None]
 where there is none the `yield` raises `NoAnswer`, and a task that does not catch it ends."""
 
 
+LONGEST_LOOK = 1.0
+"""Seconds that pass on the clock of the calls, beside the time waited for answers, from one look to the next."""
+
+
 class Calls:
-    """All calls in flight, by method and by component, in the order in which they were asked."""
+    """All calls in flight, by method and by component, in the order in which they were asked.
+
+    Attributes:
+        clock: seconds in which answers were looked for: while this process was stopped, suspended or busy for long, no
+            answer could be taken, and nobody was late.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.clock, self._looked = 0.0, time.monotonic()
         self._calls: dict[Ref, Call] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._answered: dict[str, tuple[Handle, float]] = {}
 
     def ask(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks `handle` for `method(*args)`."""
-        call = Call(handle, method, self.engine.call(handle, method, *args, returns=returns))
+        return self._add(Call(handle, method, self.engine.call(handle, method, *args, returns=returns), self.clock))
+
+    def await_start(self, handle: Handle) -> Call:
+        """A call that is answered once `handle` has been made."""
+        return self._add(Call(handle, "start", (self.engine.ready(handle),), self.clock))
+
+    def _add(self, call: Call) -> Call:
         self._calls[call.refs[-1]] = call
-        self._count[method, handle.name] += 1
+        self._count[call.method, call.handle.name] += 1
         return call
 
     def count(self, method: str, handle: Handle) -> int:
@@ -58,7 +74,10 @@ class Calls:
 
     def ready(self, timeout: float) -> list[Call]:
         """Takes out the calls that are answered, after at most `timeout` seconds."""
-        return [self._take(ref) for ref in self.engine.wait(list(self._calls), timeout)]
+        answered = self.engine.wait(list(self._calls), timeout)
+        now = time.monotonic()
+        self.clock, self._looked = self.clock + min(now - self._looked, timeout + LONGEST_LOOK), now
+        return [self._take(ref) for ref in answered]
 
     def oldest(self) -> Call:
         """Takes out the call that was asked first, answered or not."""
@@ -67,18 +86,20 @@ class Calls:
     def _take(self, ref: Ref) -> Call:
         call = self._calls.pop(ref)
         self._count[call.method, call.handle.name] -= 1
-        self._answered[call.handle.name] = call.handle, time.monotonic()
+        self._answered[call.handle.name] = call.handle, self.clock
         return call
 
     def has_answered(self, handle: Handle) -> bool:
         """True once this life of the component has answered a call."""
         return handle.name in self._answered and self._answered[handle.name][0] == handle
 
-    def waiting(self, method: str, now: float) -> dict[Handle, float]:
-        """Seconds that each component with calls of this method has let pass since it answered last, or since
-        the oldest of them was asked."""
-        waits: dict[Handle, float] = {}
-        for call in self.of(method):
-            since = max(call.asked, self._answered.get(call.handle.name, (call.handle, 0.0))[1])
-            waits[call.handle] = max(waits.get(call.handle, 0.0), now - since)
+    def waiting(self) -> dict[Handle, tuple[Call, float]]:
+        """The oldest call of each component, and the seconds on `clock` since it was asked, or since the component
+        answered last."""
+        waits: dict[Handle, tuple[Call, float]] = {}
+        for call in self._calls.values():
+            if call.handle not in waits:
+                handle, answered = self._answered.get(call.handle.name, (None, 0.0))
+                since = max(call.asked, answered if handle == call.handle else 0.0)
+                waits[call.handle] = call, self.clock - since
         return waits

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distdqn.config import RunConfig
-from distdqn.runtime.engine import ComponentLost, Engine
+from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine
 from distdqn.runtime.experience import Experience
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.learning import Learning
@@ -46,12 +46,14 @@ class Coordinator:
         event: Callable[[str], None],
     ) -> None:
         self.config, self.log = config, log
-        self.system = System(config, engine, roster, event)
+        self.system = System(config, engine, roster, event, keeper.fault)
         self.learning = Learning(self.system, keeper)
         self.experience = Experience(self.system, self.learning.publish)
         self.saving = Saving(self.system, keeper, self._log)
         self.stop = False
+        """Set from outside, to stop early."""
         self._training = True
+        self.started = False
         self._next_log = time.monotonic() + config.log_every_seconds
 
     def start(
@@ -64,6 +66,7 @@ class Coordinator:
             s.progress.restore(counters["progress"], seen)
             s.limiter.restore(counters["limiter"])
             s.limiter.refill(0)
+            self.saving.restore(counters)
         for i in range(self.config.replay.shards):
             self.experience.start_shard(i)
         for i in range(self.config.actors.count):
@@ -73,24 +76,31 @@ class Coordinator:
             self.learning.start_learner(learner)  # the only one that is waited for, while the others start
             if learner is None:
                 self.saving.save_first()
-        except ComponentLost as error:
+        except (ComponentLost, ComponentFailed) as error:
             s.replace(s.handles["learner"], str(error))
+        self.started = True
 
     def run(self) -> bool:
         """Trains; True when the budget is used up, False when it was stopped early."""
         s = self.system
         while not (s.progress.done or self.stop):
-            self.experience.ask()
-            if s.lockstep:
-                s.drain()
-            self.learning.ask()
-            self.saving.ask()
+            if s.calls.clock >= s.asks_at:
+                self._ask()
+            else:
+                time.sleep(0.05)
             for call in s.calls.ready(timeout=0.2):
                 s.answer(call)
             if not s.lockstep:
-                s.replace_hung()
+                s.look()
             self._log_if_due()
         return s.progress.done
+
+    def _ask(self) -> None:
+        self.experience.ask()
+        if self.system.lockstep:
+            self.system.drain()
+        self.learning.ask()
+        self.saving.ask()
 
     def pause(self) -> None:
         """Takes in everything that is in flight and asks for nothing new; `run` goes on from there."""
@@ -98,19 +108,26 @@ class Coordinator:
             for call in self.system.calls.ready(timeout=1.0):
                 self.system.answer(call)
 
-    def finish(self, evaluate: bool, timeout: float) -> None:
-        """Saves, evaluates at the end if asked to, and logs a last time. Gives up after `timeout` seconds. Once
-        it is told to stop it waits for the save alone."""
+    def finish(self, evaluate: bool, timeout: float) -> bool:
+        """Saves, evaluates at the end if asked to, and logs a last time; True where all of that was done. Gives up
+        after `timeout` seconds. Once it is told to stop it waits for the save alone, and nobody is replaced."""
         self._log()
         self._training = False
         deadline = time.monotonic() + timeout
+        if self.stop or not evaluate:
+            self.system.stopping = True
+            self.system.cancel("update")
         self.saving.save(evaluate, final=True)
         while time.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
+            self.system.stopping |= self.stop
             for call in self.system.calls.ready(timeout=0.2):
                 if call.method in (*Saving.METHODS, "update", "add"):
                     self.system.answer(call)
+            if not self.system.lockstep:
+                self.system.look()
             self._log_if_due()
         self._log()
+        return self.saving.evaluated if evaluate else self.saving.saved
 
     def _log_if_due(self) -> None:
         if time.monotonic() >= self._next_log:

@@ -17,6 +17,19 @@ class DataLost(NoAnswer):
     """An object that a call needed is gone with the machine that held it; the component called is well."""
 
 
+class StoreFull(DataLost):
+    """Shared memory, or the disk behind it, had no room for an object: a little later there may be some."""
+
+
+class ComponentFailed(NoAnswer):
+    """A method of the component raised. The message is one line, `trace` the traceback."""
+
+    def __init__(self, error: BaseException, trace: str) -> None:
+        said = " ".join(str(error).split())
+        super().__init__(f"{type(error).__name__}: {said}" if said else type(error).__name__)
+        self.trace = trace
+
+
 class EngineFailed(RuntimeError):
     """The engine itself does not start; the message is one line."""
 
@@ -99,12 +112,21 @@ class Engine(Protocol):
         Raises:
             TimeoutError: it is not there after `timeout` seconds.
             ComponentLost: the component died before it answered.
-            DataLost: an argument or the result itself is gone.
-            Exception: what the method raised.
+            DataLost: an argument or the result itself is gone; `StoreFull`: there was no room for it.
+            ComponentFailed: the method raised.
         """
+
+    def ready(self, handle: Handle) -> Ref:
+        """A result, of no meaning, that is there once the component has been made."""
+
+    def placed(self, handle: Handle) -> bool:
+        """False while there is no room for the component's process on any machine."""
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""
+
+    def cancel(self, ref: Ref) -> None:
+        """Takes back a call that has not begun; `ComponentLost` is its answer."""
 
     def kill(self, handle: Handle) -> None:
         """Ends the component, and those that share its process, without asking."""

@@ -22,7 +22,7 @@ class Experience:
 
     def start_actor(self, index: int) -> None:
         """Starts actor `index`, or starts it anew at its place on the exploration ladder."""
-        self.system.handles[f"actor-{index}"] = self.system.roster.actor(index)
+        self.system.started(f"actor-{index}", self.system.roster.actor(index))
 
     def start_shard(self, index: int) -> None:
         """Starts shard `index` empty. Where it takes a dead one's place, learning waits until the shards
@@ -33,7 +33,7 @@ class Experience:
             s.progress.count["lost"] += gone.transitions
             s.progress.faults["lost_transitions"] += gone.transitions
             s.limiter.refill(s.progress.transitions)
-        s.handles[f"shard-{index}"] = s.roster.shard(index)
+        s.started(f"shard-{index}", s.roster.shard(index))
 
     def ask(self) -> None:
         """Asks the actors for as many rollouts as may be in flight and the limiter has room for.
@@ -43,12 +43,15 @@ class Experience:
         """
         s = self.system
         actors = s.config.actors.count
+        if not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):
+            return
         for depth in range(s.rollouts_ahead):
             for i in [*range(self._next_actor, actors), *range(self._next_actor)]:
                 if s.limiter.room_to_insert() < s.rollout_size:
                     return
-                if s.calls.count("rollout", s.handles[f"actor-{i}"]) <= depth:
-                    s.begin(self._segment(f"actor-{i}"))
+                actor = f"actor-{i}"
+                if s.joined(actor) and s.calls.count("rollout", s.handles[actor]) <= depth:
+                    s.begin(self._segment(actor))
                     self._next_actor = (i + 1) % actors
 
     def _segment(self, actor: str) -> Task:
@@ -64,10 +67,8 @@ class Experience:
             return
         s.progress.rollout(stats, s.version)
         for _ in range(MOST_ADDS):
-            shard = self._next_shard
-            self._next_shard = (shard + 1) % s.config.replay.shards
             try:
-                yield s.ask(f"shard-{shard}", "add", rollout.refs[0])
+                yield s.ask(self._shard(), "add", rollout.refs[0])
             except NoAnswer:
                 continue  # the driver owns the segment, so it is still there: another shard, or the new one, takes it
             s.progress.count["stored"] += stats.transitions
@@ -76,3 +77,11 @@ class Experience:
         s.limiter.commit_insert(0, s.rollout_size)
         s.progress.count["dropped"] += stats.transitions
         s.progress.faults["dropped_transitions"] += stats.transitions
+
+    def _shard(self) -> str:
+        """The shard whose turn it is; one that is silent, or not made yet, is passed over where others are there."""
+        shards = self.system.config.replay.shards
+        turns = [(self._next_shard + k) % shards for k in range(shards)]
+        chosen = next((i for i in turns if self.system.joined(f"shard-{i}")), turns[0])
+        self._next_shard = (chosen + 1) % shards
+        return f"shard-{chosen}"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Keeper:
         keep = {n for n in (name, self._protected, best[0] if best else None) if n}
         checkpoint.prune(path, self.config.checkpoint.keep, keep)
         return name
+
+    def where_a_resume_goes_on(self) -> str:
+        """A line for people."""
+        names = checkpoint.names(self.folder.checkpoints)
+        return f"a resume goes on from {names[-1]}" if names else "nothing was saved: a resume starts anew"
 
     def newest(self) -> State | None:
         """The learner's state in the newest checkpoint that is whole."""
@@ -116,6 +122,14 @@ class Keeper:
     def busy(self) -> bool:
         """True while a video is being written."""
         return self._filming is not None and not self._filming.done()
+
+    def fault(self, where: str, trace: str) -> None:
+        """Adds the traceback of what a component raised to `faults.log`."""
+        try:
+            with open(self.folder.path / "faults.log", "a", encoding="utf-8") as log:
+                log.write(f"{datetime.now().isoformat(' ', 'seconds')} {where}\n{trace.rstrip()}\n\n")
+        except OSError as error:
+            self.event(f"faults.log could not be written: {error}")
 
     def keep_bad_batch(self, provenance: dict[str, Any]) -> Path:
         """Writes where a batch came from whose loss was not finite."""

@@ -1,14 +1,18 @@
 """From shards to the learner and back: minibatches are drawn as the limiter allows, priorities returned,
 weights published."""
 
+from typing import Any
+
 import numpy as np
 
 from distdqn.algo.priority import beta_at
 from distdqn.runtime.calls import Task
-from distdqn.runtime.engine import NoAnswer
+from distdqn.runtime.engine import Handle, NoAnswer, Ref
 from distdqn.runtime.keeper import Keeper
-from distdqn.runtime.system import START_SECONDS, RunFailed, System
+from distdqn.runtime.system import ROOM_SECONDS, START_SECONDS, GivenUp, RunFailed, System
 from distdqn.types import State, UpdateStats, Weights
+
+WAIT_SECONDS = 5.0
 
 
 class Learning:
@@ -17,35 +21,57 @@ class Learning:
     def __init__(self, system: System, keeper: Keeper) -> None:
         self.system, self.keeper = system, keeper
         self.rng = np.random.default_rng([system.config.seed, system.roster.session])
-        self._draws = 0
+        self._draws: dict[int, str] = {}
+        """What is being drawn, and whom each waits for."""
+        self._drawn = 0
         self._published = 0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
-        system.starts("learner", lambda _: self.start_learner(keeper.newest()))
+        system.starts("learner", lambda _: self.start_learner(self._saved()))
 
     def start_learner(self, state: State | None) -> None:
         """Starts the learner, from a checkpoint's state where there is one, and waits for its weights."""
         s = self.system
         learner = s.handles["learner"] = s.roster.learner()
-        try:
-            if state is not None:
-                s.engine.fetch(s.engine.call(learner, "restore", state)[0], START_SECONDS)
-            (s.weights,) = s.engine.call(learner, "weights")
-            s.version = self._published = s.engine.fetch(s.weights, START_SECONDS).version
-        except TimeoutError as error:
-            why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
-            raise RunFailed(f"the learner does not start ({error}): {why}") from None
+        if state is not None:
+            self._wait(learner, s.engine.call(learner, "restore", state)[0])
+        (s.weights,) = s.engine.call(learner, "weights")
+        s.version = self._published = self._wait(learner, s.weights).version
+
+    def _wait(self, learner: Handle, ref: Ref) -> Any:
+        """An answer of a learner that starts. Its patience begins when there is room for it in the cluster."""
+        s, left, placeless = self.system, START_SECONDS, 0.0
+        while True:
+            try:
+                return s.engine.fetch(ref, WAIT_SECONDS)
+            except TimeoutError:
+                if s.engine.placed(learner):
+                    left -= WAIT_SECONDS
+                else:
+                    placeless += WAIT_SECONDS
+                    if placeless == ROOM_SECONDS:
+                        s.event("the learner waits for room in the cluster")
+                if left <= 0:
+                    why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
+                    raise RunFailed(f"the learner does not start within {START_SECONDS:.0f} s: {why}") from None
+
+    def _saved(self) -> State | None:
+        """What a learner that died is restored from; None where nothing was learned yet."""
+        state = self.keeper.newest()
+        if state is None and self.system.progress.count["learner_updates"]:
+            raise GivenUp("the learner is lost, and no checkpoint can be read that another could go on from")
+        return state
 
     def ask(self) -> None:
         """Draws as many minibatches ahead of the learner as may be, in lockstep one call's worth at a time."""
         s, c = self.system, self.system.config.learner
-        while self._draws < s.draws_ahead and not s.progress.done:
+        while len(self._waiting()) < s.draws_ahead and not s.progress.done:
             updates = c.updates_per_call
             if (limit := s.config.budget.updates) is not None:
-                asked = self._draws * updates + s.progress.count["learner_updates"]
+                asked = len(self._draws) * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
             samples = updates * c.batch_size * self._positions
-            if updates < 1 or s.progress.mass <= 0 or s.limiter.room_to_sample() < samples:
+            if updates < 1 or self._mass().sum() <= 0 or s.limiter.room_to_sample() < samples:
                 return
             s.begin(self._draw(updates))
             if s.lockstep:
@@ -55,28 +81,32 @@ class Learning:
         """The life of a draw: its parts are sampled by the shards and learned from, their priorities returned."""
         s, size, replay = self.system, self.system.config.learner.batch_size, self.system.config.replay
         # a multinomial split by mass, so that the shards together draw as one shard would
-        shares = np.array([s.progress.mass_of(i) for i in range(replay.shards)]) / s.progress.mass
+        mass = self._mass()
+        shares = mass / mass.sum()
         sizes = self.rng.multinomial(size, shares, size=updates)
         beta = beta_at(s.progress.fraction, replay.beta, replay.beta_final)
         samples = updates * size * self._positions
         s.limiter.reserve_sample(samples)
-        self._draws += 1
+        self._drawn += 1
+        draw = self._drawn
         parts = {
             i: s.ask(f"shard-{i}", "sample", tuple(sizes[:, i].tolist()), beta, min(float(shares[i]), 1.0), returns=2)
             for i in np.nonzero(sizes.sum(0))[0].tolist()
         }
         try:
             batches = []
-            for part in parts.values():
+            for i, part in parts.items():
+                self._draws[draw] = f"shard-{i}"
                 yield part
                 batches.append(part.refs[0])
+            self._draws[draw] = "learner"
             update = s.ask("learner", "update", s.progress.fraction, *batches, returns=len(batches) + 1)
             stats: UpdateStats = yield update
         except NoAnswer:
-            self._draws -= 1
+            del self._draws[draw]
             s.limiter.commit_sample(0, samples)
             return
-        self._draws -= 1
+        del self._draws[draw]
         s.limiter.commit_sample(samples, samples)
         self._learned(stats)
         if replay.kind == "prioritized":
@@ -85,6 +115,16 @@ class Learning:
                 s.ask(f"shard-{i}", "update_priorities", priorities)
         if s.version - self._published >= s.config.learner.publish_period:
             self.publish()
+
+    def _waiting(self) -> list[str]:
+        """Whom the draws wait for, but for those that have been silent for a while: others go on without them."""
+        return [name for name in self._draws.values() if name not in self.system.silent]
+
+    def _mass(self) -> np.ndarray:
+        """Sampling mass of each shard, 0 of those that are silent."""
+        s = self.system
+        shards = range(s.config.replay.shards)
+        return np.array([0.0 if f"shard-{i}" in s.silent else s.progress.mass_of(i) for i in shards])
 
     def _learned(self, stats: UpdateStats) -> None:
         s = self.system

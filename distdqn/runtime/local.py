@@ -1,11 +1,22 @@
 """Everything in one process: the oracle for the distributed system, and a debugger's friend."""
 
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distdqn.runtime.engine import Beside, ComponentLost, DataLost, Handle, Needs, Ref, home_of
+from distdqn.runtime.engine import (
+    Beside,
+    ComponentFailed,
+    ComponentLost,
+    DataLost,
+    Handle,
+    Needs,
+    NoAnswer,
+    Ref,
+    home_of,
+)
 
 
 @dataclass(eq=False)
@@ -41,6 +52,9 @@ class LocalEngine:
             if returns > 1 and len(values) != returns:
                 raise ValueError(f"{handle.name}.{method} gave {len(values)} values instead of {returns}")
         except Exception as error:
+            if not isinstance(error, NoAnswer):
+                failed = ComponentFailed(error, traceback.format_exc())
+                failed.__cause__, error = error, failed
             return tuple(_Result(error=error) for _ in range(returns))
         return tuple(_Result(v) for v in values) if returns > 1 else (_Result(values),)
 
@@ -52,8 +66,17 @@ class LocalEngine:
             raise ref.error
         return ref.value
 
+    def ready(self, handle: Handle) -> Ref:
+        return _Result()
+
+    def placed(self, handle: Handle) -> bool:
+        return True
+
     def put(self, value: Any) -> Ref:
         return _Result(value)
+
+    def cancel(self, ref: Ref) -> None:
+        """Every call has been made at once."""
 
     def kill(self, handle: Handle) -> None:
         current, component = self._components[handle.name]
@@ -74,13 +97,11 @@ class LocalEngine:
 
 
 def _argument(value: Any) -> Any:
-    """What a reference stands for; one that failed with its component is an object that is gone."""
+    """What a reference stands for; one that failed is an object that is gone."""
     if not isinstance(value, _Result):
         return value
-    if isinstance(value.error, ComponentLost):
-        raise DataLost(str(value.error))
     if value.error is not None:
-        raise value.error
+        raise DataLost(str(value.error))
     return value.value
 
 

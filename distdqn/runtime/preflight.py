@@ -152,6 +152,7 @@ def check_resume(config: RunConfig, spec: EnvSpec) -> None:
     from distdqn.learn.learner import Learner
 
     checkpoints = Path(config.run_dir) / "checkpoints"
+    checkpoint.recover(checkpoints)
     found = checkpoint.newest_valid(checkpoints)
     if found is None and checkpoint.names(checkpoints):
         raise ConfigError(f"{checkpoints}: no checkpoint there can be read, so there is nothing to resume")

@@ -9,7 +9,7 @@ from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
 
 FAULTS = (
     *(f"{component}_restarts" for component in ("actor", "shard", "learner", "evaluator")),
-    *("bad_updates", "dropped_transitions", "lost_transitions"),
+    *("failures", "store_full", "bad_updates", "dropped_transitions", "lost_transitions"),
 )
 SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""

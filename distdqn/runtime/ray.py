@@ -1,15 +1,28 @@
 """The components as Ray actors. The only file that imports Ray."""
 
 import functools
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from distdqn.config import ConfigError
-from distdqn.runtime.engine import Beside, ComponentLost, DataLost, EngineFailed, Handle, Needs, Ref, home_of
+from distdqn.runtime.engine import (
+    Beside,
+    ComponentFailed,
+    ComponentLost,
+    DataLost,
+    EngineFailed,
+    Handle,
+    Needs,
+    Ref,
+    StoreFull,
+    home_of,
+)
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,7 +38,7 @@ if (Path.home() / ".ray" / "auth_token").exists():
 import ray
 import ray.exceptions as errors
 
-_LOST = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError)
+_FULL = (errors.ObjectStoreFullError, errors.OutOfDiskError)
 _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
 
 YIELDING = 10
@@ -77,7 +90,8 @@ class RayEngine:
             options["object_store_memory"] = object_store_bytes
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            with _sessions_of_their_own():
+                ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except Exception as error:
             line = _line(error)
             if address is None:
@@ -147,16 +161,33 @@ class RayEngine:
             raise TimeoutError(f"no answer within {timeout:.0f} s") from None
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), BaseException) else error
-            if isinstance(cause, _DATA + _LOST):
+            if isinstance(cause, _FULL):
+                raise StoreFull(_line(cause)) from error
+            if isinstance(cause, errors.RayError) and cause is not error:  # of an argument, which died before
                 raise DataLost(_line(cause)) from error
-            raise error.as_instanceof_cause() from None
+            raise ComponentFailed(cause, str(error)) from error
+        except _FULL as error:
+            raise StoreFull(_line(error)) from error
         except _DATA as error:
             raise DataLost(_line(error)) from error
-        except _LOST as error:
+        except errors.RayError as error:  # whatever else Ray says is a way of dying
             raise ComponentLost(_line(error)) from error
 
+    def ready(self, handle: Handle) -> Ref:
+        return self._components[handle.name][1].pid.remote()
+
+    def placed(self, handle: Handle) -> bool:
+        actor = ray._private.state.actors(self._components[handle.name][1]._actor_id.hex())
+        return actor["State"] not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION") or bool(actor["Pid"])
+
     def put(self, value: Any) -> Ref:
-        return ray.put(value)
+        try:
+            return ray.put(value)
+        except _FULL as error:
+            raise StoreFull(_line(error)) from error
+
+    def cancel(self, ref: Ref) -> None:
+        ray.cancel(ref)
 
     def kill(self, handle: Handle) -> None:
         current, host = self._components[handle.name]
@@ -178,6 +209,19 @@ class RayEngine:
         self._components.clear()
         self._hosts.clear()
         ray.shutdown()
+
+
+@contextmanager
+def _sessions_of_their_own() -> Iterator[None]:
+    """A signal to this process's group (Ctrl-C, `timeout`, a scheduler) is for this process, which saves and then ends
+    the others: they would end at once, and the last save with them."""
+    services: Any = importlib.import_module("ray._private.services")
+    popen = services.ConsolePopen
+    services.ConsolePopen = functools.partial(popen, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _method(host: Any, title: str, returns: int) -> Callable[..., Any]:

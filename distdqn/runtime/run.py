@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import yaml
@@ -18,7 +19,7 @@ from distdqn.runtime.engine import Engine, EngineFailed
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.system import RunFailed
+from distdqn.runtime.system import GivenUp, RunFailed
 from distdqn.types import EnvSpec, State
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
@@ -32,6 +33,8 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
         from distdqn.runtime.local import LocalEngine
 
         return LocalEngine()
+    if config.engine.address is None:  # read when Ray is imported: its ports are for this machine alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from distdqn.runtime.ray import RayEngine
 
     cpus = Roster.cpus_of(config)
@@ -67,6 +70,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     """
     joined = _join(config, spec)
     with RunFolder.open(config.run_dir) as folder:
+        checkpoint.recover(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None and checkpoint.names(folder.checkpoints):
             raise ConfigError(f"{folder.path}: no checkpoint there can be read")
@@ -112,9 +116,15 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         recorder.event("running")
         done = coordinator.run()
         recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
-        coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
-        outcome = "done" if done else "stopped"
-        return DONE if done else STOPPED
+        whole = coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
+        outcome = "done" if done and whole else "stopped"
+        return DONE if outcome == "done" else STOPPED
+    except GivenUp as error:
+        recorder.event(f"given up: {error}")
+        print(f"distdqn: {error}", file=sys.stderr)
+        _save(coordinator)
+        outcome = "stopped"
+        return STOPPED
     except (RunFailed, EngineFailed) as error:
         recorder.event(f"failed: {error}")
         print(f"distdqn: {error}", file=sys.stderr)
@@ -123,14 +133,26 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         recorder.event("stopped before it began")
         outcome = "stopped"
         return STOPPED
+    except Exception:
+        _save(coordinator)
+        raise
     finally:
         count = coordinator.system.progress.count if coordinator else {}
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
+        if outcome == "stopped":
+            recorder.event(keeper.where_a_resume_goes_on())
         recorder.summary({"outcome": outcome, **keeper.final, **accounts})
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
         signals.give_back()  # only now: a second signal leaves at once while things are being closed, too
+
+
+def _save(coordinator: Coordinator | None) -> None:
+    """What is left to do for a run that cannot go on."""
+    if coordinator is not None and coordinator.started:
+        with suppress(Exception):
+            coordinator.finish(evaluate=False, timeout=SAVE_SECONDS)
 
 
 class _Stopped(BaseException):
@@ -144,7 +166,8 @@ class _Signals:
     def __init__(self) -> None:
         self.coordinator: Coordinator | None = None
         self._came = False
-        self._old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        self._old = {s: handler for s, handler in old.items() if handler != signal.SIG_IGN}  # as nohup asks for
         self.take()
 
     def take(self) -> None:
@@ -161,6 +184,6 @@ class _Signals:
         if self._came:
             os._exit(STOPPED)
         self._came = True
-        if self.coordinator is None:
+        if self.coordinator is None or not self.coordinator.started:
             raise _Stopped
         self.coordinator.stop = True

@@ -10,23 +10,30 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.system import System
 from distdqn.types import Evaluation, State, Weights
 
+PLAYING = ("begin", "proceed", "record")
+SLICE_SECONDS = 5.0
+MOST_TRIES = 3
+"""What is done at the end of a run is tried so often."""
+
 
 class Saving:
     """Owns the evaluator and the clocks of saving and evaluating. What is evaluated is a checkpoint that has been
     saved, so that the best one can be kept. `scored`: called with the metrics of an evaluation."""
 
-    METHODS = ("state", "evaluate", "record")
+    METHODS = ("state", *PLAYING)
 
     def __init__(self, system: System, keeper: Keeper, scored: Callable[[dict[str, float]], None]) -> None:
         self.system, self.keeper, self.scored = system, keeper, scored
         now, config = time.monotonic(), system.config
         self._next_save = now + config.checkpoint.every_seconds
         self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
+        self.saved = self.evaluated = False
+        """Whether the last checkpoint was saved, and evaluated where that was asked for."""
         system.starts("evaluator", self.start_evaluator)
 
     def start_evaluator(self, index: int = 0) -> None:
         """Starts the evaluator."""
-        self.system.handles["evaluator"] = self.system.roster.evaluator()
+        self.system.started("evaluator", self.system.roster.evaluator())
 
     def save_first(self) -> None:
         """A run can be resumed from its first second on."""
@@ -36,7 +43,17 @@ class Saving:
 
     def counters(self) -> State:
         """What a checkpoint holds besides the learner."""
-        return {"progress": self.system.progress.state(), "limiter": self.system.limiter.state()}
+        left = {"save_s": self._next_save - time.monotonic()}
+        if self.system.config.evaluation.every_seconds is not None:
+            left["evaluation_s"] = self._next_evaluation - time.monotonic()
+        s = self.system
+        return {"progress": s.progress.state(), "limiter": s.limiter.state(), "left": left}
+
+    def restore(self, counters: State) -> None:
+        """The clocks go on where they were, so that a run that is stopped every few minutes is evaluated, too."""
+        left, now = counters["left"], time.monotonic()
+        self._next_save = min(self._next_save, now + left["save_s"])
+        self._next_evaluation = min(self._next_evaluation, now + left.get("evaluation_s", float("inf")))
 
     @property
     def saving(self) -> bool:
@@ -51,7 +68,8 @@ class Saving:
     def ask(self) -> None:
         """Saves when it is time, and evaluates when that is due and the evaluator is free."""
         now, calls, config = time.monotonic(), self.system.calls, self.system.config
-        evaluate = now >= self._next_evaluation and not (calls.of("evaluate") or calls.of("record"))
+        free = "evaluator" not in self.system.handles or self.system.joined("evaluator")
+        evaluate = now >= self._next_evaluation and free and not any(calls.of(method) for method in PLAYING)
         if (evaluate or now >= self._next_save) and not calls.of("state"):
             self._next_save = now + config.checkpoint.every_seconds
             if evaluate:
@@ -60,30 +78,47 @@ class Saving:
 
     def save(self, evaluate: bool, final: bool = False) -> None:
         """Asks the learner for its state, to be saved and, if `evaluate`, evaluated."""
+        self.saved = self.evaluated = False
         self.system.begin(self._checkpoint(evaluate, final))
 
     def _checkpoint(self, evaluate: bool, final: bool) -> Task:
         """The life of a checkpoint: it is saved, evaluated and, where it is the best so far, filmed."""
-        s = self.system
-        state: State = yield from self._answer(final, "learner", "state")
+        s, tries = self.system, MOST_TRIES if final else 1
+        state: State = yield from self._answer(tries, self._state)
         name = self.keeper.save(state, self.counters(), s.progress.count["learner_updates"])
+        self.saved = name is not None
         episodes = s.config.evaluation.final_episodes if final else s.config.evaluation.episodes
         if not (evaluate and episodes and name is not None):
+            self.evaluated = self.saved
             return
         weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
         del state  # it is large
         self.keeper.protect(name)
-        result: Evaluation = yield from self._answer(final, "evaluator", "evaluate", weights, episodes)
+        result: Evaluation = yield from self._answer(tries, lambda: self._evaluate(weights, episodes))
         best = self.keeper.evaluated(name, result, final)
+        self.evaluated = True
         self.scored(self.keeper.scores(result))
         if best and s.config.evaluation.video:
             self.keeper.film(name, (yield s.ask("evaluator", "record", weights)))
 
-    def _answer(self, insist: bool, *question: Any) -> Generator[Call, Any, Any]:
-        """What a component answers; where it dies, its next life is asked if we `insist`."""
-        while True:
+    def _state(self) -> Generator[Call, Any, Any]:
+        return (yield self.system.ask("learner", "state"))
+
+    def _evaluate(self, weights: Any, episodes: int) -> Generator[Call, Any, Any]:
+        """An evaluation in slices, so that an evaluator that is silent is told from one that plays a long game."""
+        if "evaluator" not in self.system.handles:
+            self.start_evaluator()
+        yield self.system.ask("evaluator", "begin", weights, episodes)
+        while (result := (yield self.system.ask("evaluator", "proceed", SLICE_SECONDS))) is None:
+            pass
+        return result
+
+    def _answer(self, tries: int, question: Callable[[], Generator[Call, Any, Any]]) -> Generator[Call, Any, Any]:
+        """What `question` gives; where a component dies over it, its next life is asked, `tries` of them in all."""
+        for left in reversed(range(tries)):
             try:
-                return (yield self.system.ask(*question))
+                return (yield from question())
             except NoAnswer:
-                if not insist:
+                if not left:
                     raise
+        raise AssertionError(tries)

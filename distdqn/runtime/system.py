@@ -1,28 +1,39 @@
 """The components of a run, the calls to them, and what happens when one dies."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
 from distdqn.runtime.calls import Call, Calls, Task
-from distdqn.runtime.engine import ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref
+from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref, StoreFull
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
 from distdqn.types import ShardStats
 
-MOST_DEATHS = 5
-"""Deaths of one component in a row, without an answer in between, after which the run gives up."""
+MOST_DEATHS, MOST_AN_HOUR = 5, 30
+"""Deaths of one component in a row, without an answer in between, and exceptions within an hour, after which the run
+gives up."""
 START_SECONDS = 180.0
 """Longer than any start, so that only a machine or a cluster that is gone takes it."""
+SILENT_SECONDS = 10.0
+"""Without an answer for so long, a component is passed over; it is replaced when its patience is at an end."""
+ROOM_SECONDS = 30.0
+"""A component that has no process for so long is said to wait for room: starting one takes a while on a busy host."""
+FULL_SECONDS = 1.0
+"""Pause of all asking where the object store has no room."""
 _ABOUT_STATE = {"add", "sample", "update_priorities", "update", "weights", "state"}
 """Calls whose effect is gone when the component that answered has died since."""
 
 
 class RunFailed(RuntimeError):
     """The run cannot go on; the message says why."""
+
+
+class GivenUp(RunFailed):
+    """A component could not be kept alive: the run is saved, and can be resumed once the cause is gone."""
 
 
 class System:
@@ -42,11 +53,20 @@ class System:
 
     Attributes:
         handles: the present life of each component, by name.
+        silent: components that have not answered for a while. waiting: those that wait for room in the cluster.
+        stopping: nobody is replaced any more.
         weights: reference to the newest published weights. version: updates that the learner has made.
     """
 
-    def __init__(self, config: RunConfig, engine: Engine, roster: Roster, event: Callable[[str], None]) -> None:
-        self.config, self.engine, self.roster, self.event = config, engine, roster, event
+    def __init__(
+        self,
+        config: RunConfig,
+        engine: Engine,
+        roster: Roster,
+        event: Callable[[str], None],
+        fault: Callable[[str, str], None],
+    ) -> None:
+        self.config, self.engine, self.roster, self.event, self.fault = config, engine, roster, event, fault
         self.lockstep = config.engine.lockstep
         self.calls = Calls(engine)
         self.progress = Progress(config.budget, config.actors.count, by_clock=not self.lockstep)
@@ -66,7 +86,16 @@ class System:
         self.weights: Ref = None
         self.version = 0
         self._start: dict[str, Callable[[int], None]] = {}
+        self.silent, self.waiting = set[str](), set[str]()
+        self.stopping = False
+        self.asks_at = 0.0
+        """On the clock of the calls: nothing is asked before, since the object store was full."""
         self._deaths: Counter[str] = Counter()
+        self._failures: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MOST_AN_HOUR))
+        self._first: set[tuple[Handle, str]] = set()
+        """What each life has answered at least once."""
+        self._next_look = 0.0
+        self._placeless: dict[Handle, float] = {}
 
     def starts(self, component: str, start: Callable[[int], None]) -> None:
         """Registers who starts components called `component` or `component-INDEX`."""
@@ -75,6 +104,19 @@ class System:
     def ask(self, name: str, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks the component `name` for `method(*args)`."""
         return self.calls.ask(self.handles[name], method, *args, returns=returns)
+
+    def started(self, name: str, handle: Handle) -> None:
+        """Takes in a new life of the component `name`; it joins in once it has been made."""
+        self.handles[name] = handle
+        self.begin(self._join(handle))
+
+    def _join(self, handle: Handle) -> Task:
+        yield self.calls.await_start(handle)
+
+    def joined(self, name: str) -> bool:
+        """Whether work may be given to the component `name`: it has been made, and is not silent."""
+        handle = self.handles.get(name)
+        return handle is not None and self.calls.has_answered(handle) and name not in self.silent
 
     def begin(self, task: Task) -> None:
         """Runs a task until it waits for an answer."""
@@ -85,15 +127,26 @@ class System:
         name = call.handle.name
         call.answered = True
         try:
-            call.value = self.engine.fetch(call.refs[-1])
+            call.value = self._fetch(call)
             if call.method in _ABOUT_STATE and self.handles.get(name) != call.handle:
                 raise ComponentLost(f"{name} has died since")
-            self._deaths[name] = 0
+            if call.method != "start":
+                self._deaths[name] = 0
+            self._first.add((call.handle, call.method))
             if isinstance(call.value, ShardStats):
                 self.progress.shard(int(name.partition("-")[2]), call.value)
         except ComponentLost as error:
             call.error = error
             self.replace(call.handle, str(error))
+        except ComponentFailed as error:
+            call.error = error
+            self._failed(call, error)
+        except StoreFull as error:
+            call.error = error
+            self.asks_at = self.calls.clock + FULL_SECONDS
+            self.progress.faults["store_full"] += 1
+            if self.progress.faults["store_full"] == 1:
+                self.event(f"the object store is full, goes on with pauses: {error}")
         except DataLost as error:
             call.error = error
             self.event(f"{call.method}: {error}")
@@ -114,35 +167,94 @@ class System:
                 return
         call.task = task
 
+    def _fetch(self, call: Call) -> Any:
+        """The answer; only in lockstep it need not be there yet."""
+        try:
+            return self.engine.fetch(call.refs[-1], self._patience(call) if self.lockstep else None)
+        except TimeoutError as error:
+            self.engine.kill(call.handle)
+            raise ComponentLost(f"{call.handle.name}.{call.method}: {error}") from None
+
+    def _failed(self, call: Call, error: ComponentFailed) -> None:
+        """A method raised: its component is in an unknown state, so another takes its place."""
+        name = call.handle.name
+        if self.handles.get(name) != call.handle:
+            return
+        self.progress.faults["failures"] += 1
+        self.fault(f"{name}.{call.method}", error.trace)
+        self.event(f"{name}.{call.method} failed: {error} (faults.log)")
+        if "out of memory" in str(error) and name == "learner" and self._deaths[name]:
+            size = self.config.learner.batch_size
+            raise GivenUp(f"learner.batch_size={size}: the device's memory was used up twice in a row, lower it")
+        self.engine.kill(call.handle)
+        self._failures[name].append(time.monotonic())
+        self.replace(call.handle, str(error))
+
+    def cancel(self, method: str) -> None:
+        """Takes back the calls of `method` that have not begun."""
+        for call in self.calls.of(method):
+            self.engine.cancel(call.refs[-1])
+
     def drain(self) -> None:
         """Answers every call in the order in which it was asked, those that this brings about too."""
         while len(self.calls):
             self.answer(self.calls.oldest())
 
     def replace(self, dead: Handle, why: str) -> None:
-        """Starts a component anew in the place of a dead one, unless that has been done."""
+        """Starts a component anew in the place of a dead one, unless that has been done. An evaluator that cannot be
+        kept alive is left out until an evaluation is due; anybody else's end is the run's, which raises `GivenUp`."""
         name = dead.name
-        if self.handles.get(name) != dead:
+        if self.handles.get(name) != dead or self.stopping:
             return
-        self._deaths[name] += 1
-        if self._deaths[name] > MOST_DEATHS:
-            raise RunFailed(f"{name} died {self._deaths[name]} times in a row: {why}")
         kind, _, index = name.partition("-")
+        self._deaths[name] += 1
+        failures = self._failures[name]
+        often = len(failures) == MOST_AN_HOUR and time.monotonic() - failures[0] < 3600
+        if often or self._deaths[name] > MOST_DEATHS:
+            how = f"failed {MOST_AN_HOUR} times an hour" if often else f"died {self._deaths[name]} times in a row"
+            if kind != "evaluator":
+                raise GivenUp(f"{name} {how}: {why}")
+            self.event(f"the evaluator {how}, the next evaluation tries again: {why}")
+            del self.handles[name]
+            self._deaths[name] = 0
+            failures.clear()
+            return
         self.progress.faults[f"{kind}_restarts"] += 1
         self.event(f"{name} lost, restarted")
         try:
             self._start[kind](int(index or 0))
-        except ComponentLost as error:
+        except (ComponentLost, ComponentFailed) as error:
             self.replace(self.handles[name], str(error))
 
-    def replace_hung(self) -> None:
-        """Replaces actors that have not answered for `actors.timeout_s`, or `START_SECONDS` where they are still
-        starting: an emulator can hang for ever."""
-        for handle, seconds in self.calls.waiting("rollout", time.monotonic()).items():
-            limit = self.config.actors.timeout_s
-            if not self.calls.has_answered(handle):
-                limit = max(limit, START_SECONDS)
-            if seconds > limit and self.handles.get(handle.name) == handle:
-                self.event(f"{handle.name} gave no answer for {seconds:.0f} s")
+    def look(self) -> None:
+        """Once a second: who has been silent for long is passed over, and replaced when patience is at an end. A life
+        that waits for room in the cluster is neither."""
+        clock = self.calls.clock
+        if clock < self._next_look or self.stopping:
+            return
+        self._next_look = clock + 1
+        silent, waiting = set[str](), set[str]()
+        for handle, (call, seconds) in self.calls.waiting().items():
+            name = handle.name
+            if seconds < SILENT_SECONDS or self.handles.get(name) != handle:
+                continue
+            if not self.calls.has_answered(handle) and not self.engine.placed(handle):
+                if clock - self._placeless.setdefault(handle, clock - seconds) > ROOM_SECONDS:
+                    waiting.add(name)
+                call.asked = clock  # its patience begins when there is room
+            elif seconds > self._patience(call):
+                self.event(f"{name} gave no answer for {seconds:.0f} s")
                 self.engine.kill(handle)
-                self.replace(handle, "its emulator hung")
+                self.replace(handle, f"it gave no answer to {call.method}")
+            elif name != "learner" and not name.startswith("actor") and call.method != "start":
+                silent.add(name)
+        for name in sorted(silent - self.silent):
+            self.event(f"{name} is silent, passed over meanwhile")
+        if new := sorted(waiting - self.waiting):
+            self.event(f"{', '.join(new)} {'waits' if len(new) == 1 else 'wait'} for room in the cluster")
+        self.silent, self.waiting = silent, waiting | {n for n in self.waiting if not self.joined(n)}
+
+    def _patience(self, call: Call) -> float:
+        """Seconds that a call may take: an emulator can hang for ever, a process be stopped, a network be cut."""
+        limit = self.config.actors.timeout_s if call.method == "rollout" else self.config.engine.timeout_s
+        return limit if (call.handle, call.method) in self._first else max(limit, START_SECONDS)

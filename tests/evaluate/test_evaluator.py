@@ -106,6 +106,26 @@ def test_each_slot_plays_its_share(made: Made, envs: int, episodes: int, quota: 
     assert result.version == 12
 
 
+def test_games_without_an_end_are_cut() -> None:
+    env = EnvConfig(kind="gym", id="tests.runtime.faulty:Endless-v0", frame_skip=1)
+    agent = agent_config(network=network_config(torso="mlp", hidden=()))
+    evaluator = Evaluator(env, agent, EvaluationConfig(envs=2, max_frames=30), seed=0)
+    result = evaluator.evaluate(Weights(1, QNetwork(agent.network, check_env(env)).arrays()), 5)
+    assert result.returns == (30.0, 30.0) and result.lengths == (30, 30)
+
+
+def test_an_evaluation_can_be_played_in_slices(made: Made) -> None:
+    config = EvaluationConfig(envs=3)
+    whole = Evaluator(EnvConfig(), MLP, config, seed=0).evaluate(weights(), 7)
+    sliced, slices = Evaluator(EnvConfig(), MLP, config, seed=0), 1
+    sliced.begin(weights(), 7)
+    while (result := sliced.proceed(0)) is None:
+        slices += 1
+    assert slices > 3 and replace(result, seconds=0) == replace(whole, seconds=0)
+    with pytest.raises(ValueError, match="no evaluation"):
+        sliced.proceed(0)
+
+
 def test_what_the_policy_is_shown(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[np.ndarray, np.ndarray]] = []
 

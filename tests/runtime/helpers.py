@@ -16,13 +16,13 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(*arguments: str, out: Path) -> subprocess.Popen[bytes]:
-    """`distdqn ARGUMENTS` with its output in `out`."""
+def start(*arguments: str, out: Path, group: bool = False) -> subprocess.Popen[bytes]:
+    """`distdqn ARGUMENTS` with its output in `out`, with `group` as the first of a process group."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with open(out, "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "distdqn.cli", *arguments], stdout=log, stderr=log, env=environment, cwd=out.parent
-        )
+        command = [sys.executable, "-m", "distdqn.cli", *arguments]
+        pipes = {"stdout": log, "stderr": log}
+        return subprocess.Popen(command, **pipes, env=environment, cwd=out.parent, start_new_session=group)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

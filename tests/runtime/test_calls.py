@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distdqn.runtime import calls as module
-from distdqn.runtime.calls import Call, Calls
+from distdqn.runtime.calls import Calls
 from distdqn.runtime.engine import Handle
 
 ONE, TWO = Handle("actor-0", 0), Handle("actor-1", 0)
@@ -32,14 +31,6 @@ class SlowEngine:
         return [r for r in refs if r in self.there]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def engine() -> SlowEngine:
     return SlowEngine()
@@ -48,21 +39,6 @@ def engine() -> SlowEngine:
 @pytest.fixture
 def calls(engine: SlowEngine) -> Calls:
     return Calls(engine)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def clock(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time that `calls` reads, and at which each call is asked."""
-    clock, ask = Clock(), calls.ask
-
-    def ask_now(handle: Handle, method: str) -> Call:
-        call = ask(handle, method)
-        call.asked = clock.now
-        return call
-
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(calls, "ask", ask_now)
-    return clock
 
 
 def test_what_is_asked(engine: SlowEngine, calls: Calls) -> None:
@@ -108,27 +84,44 @@ def test_order(engine: SlowEngine, calls: Calls) -> None:
     assert calls.count("add", ONE) == calls.count("add", TWO) == 0
 
 
-def test_waiting_begins_with_the_oldest_call(calls: Calls, clock: Clock) -> None:
+def waiting(calls: Calls) -> dict[Handle, tuple[str, float]]:
+    return {handle: (call.method, seconds) for handle, (call, seconds) in calls.waiting().items()}
+
+
+def test_waiting_begins_with_the_oldest_call(calls: Calls) -> None:
     calls.ask(ONE, "rollout")
-    clock.now += 3
-    calls.ask(ONE, "rollout")
+    calls.clock += 3
+    calls.ask(ONE, "state")
     calls.ask(TWO, "rollout")
-    calls.ask(TWO, "state")
-    assert calls.waiting("rollout", clock.now + 4) == {ONE: 7, TWO: 4}
-    assert calls.waiting("add", clock.now) == {}
+    calls.clock += 4
+    assert waiting(calls) == {ONE: ("rollout", 7), TWO: ("rollout", 4)}
 
 
-def test_waiting_begins_anew_with_each_answer(engine: SlowEngine, calls: Calls, clock: Clock) -> None:
+def test_waiting_begins_anew_with_each_answer(engine: SlowEngine, calls: Calls) -> None:
     calls.ask(ONE, "rollout")
     calls.ask(ONE, "rollout")
-    clock.now += 50
+    calls.clock += 50
     engine.there = {0}
     calls.ready(0)
-    assert calls.waiting("rollout", clock.now + 5) == {ONE: 5}
-    clock.now += 20
+    answered = calls.clock
+    calls.clock += 20
     calls.ask(ONE, "rollout")
-    assert calls.waiting("rollout", clock.now) == {ONE: 20}
+    assert waiting(calls) == {ONE: ("rollout", calls.clock - answered)}
     # a new life has not answered yet, and is asked anew
     new = Handle("actor-0", 1)
     calls.ask(new, "rollout")
-    assert calls.waiting("rollout", clock.now + 1) == {ONE: 21, new: 1}
+    calls.clock += 1
+    assert waiting(calls) == {ONE: ("rollout", calls.clock - answered), new: ("rollout", 1)}
+
+
+def test_time_in_which_nobody_looked_counts_against_nobody(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    calls._looked = now
+    calls.ask(ONE, "rollout")
+    for _ in range(3):
+        now += 0.5
+        calls.ready(timeout=0.2)
+    now += 3600  # the process was stopped, or its machine suspended
+    calls.ready(timeout=0.2)
+    assert waiting(calls) == {ONE: ("rollout", pytest.approx(1.5 + 0.2 + module.LONGEST_LOOK))}

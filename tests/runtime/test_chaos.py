@@ -13,13 +13,16 @@ from distdqn import checkpoint
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
+from distdqn.runtime import run as module
 from distdqn.runtime.calls import Call
 from distdqn.runtime.coordinator import Coordinator
-from distdqn.runtime.engine import ComponentLost, DataLost, Handle, Ref
+from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.progress import FAULTS, Progress
 from distdqn.runtime.roster import Roster
+from distdqn.runtime.system import START_SECONDS, GivenUp
+from distdqn.types import RolloutStats, UpdateStats
 
 COUNTERS = (
     "env_frames",
@@ -50,6 +53,11 @@ class Chaos(LocalEngine):
                 ref.error = DataLost(f"{method}: an object is gone")
         self._waiting[refs[-1]] = handle
         return refs
+
+    def ready(self, handle: Handle) -> Ref:
+        ref = super().ready(handle)
+        self._waiting[ref] = handle
+        return ref
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
         if self.rng.random() < DEATHS:
@@ -122,7 +130,7 @@ def test_a_run_outlives_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
         assert s.limiter.inserted == s.progress.count["stored"]
         assert s.limiter.sampled == s.progress.count["samples"]
         assert s.limiter._inserts_in_flight == s.limiter._samples_in_flight == 0
-        assert coordinator.learning._draws == 0
+        assert coordinator.learning._draws == {}
         assert len(keeper.final["final_evaluation"]["returns"]) == 3
 
         for name in COUNTERS:
@@ -173,3 +181,155 @@ def test_actors_take_turns_where_the_learner_is_slower(tmp_path: Path) -> None:
         engine.close()
     played = [asked.count(f"actor-{i}") for i in range(4)]
     assert max(played) - min(played) <= 2, played
+
+
+class Full(LocalEngine):
+    """A cluster that has no room for the second actor until somebody makes some."""
+
+    room = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[Ref] = []
+
+    def placed(self, handle: Handle) -> bool:
+        return self.room or handle.name != "actor-1"
+
+    def ready(self, handle: Handle) -> Ref:
+        ref = super().ready(handle)
+        if not self.placed(handle):
+            self.pending.append(ref)
+        return ref
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
+        return [ref for ref in refs if self.room or ref not in self.pending]
+
+
+def test_who_has_no_room_is_waited_for_and_joins_in(tmp_path: Path) -> None:
+    overrides = ["experiment=catch", "engine=local", "actors.count=2", "replay.min_size=500", "budget.env_frames=20000"]
+    config = compose([*overrides, "evaluation.every_seconds=null", f"run_dir={tmp_path / 'run'}"])
+    spec, engine = check_env(config.env), Full()
+    events: list[str] = []
+    played: list[int] = []
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, events.append)
+        roster = Roster(config, spec, engine, 1, 0, 0.0)
+        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+        s = coordinator.system
+        rollout = s.progress.rollout
+
+        def count(stats: RolloutStats, version: int) -> None:
+            played.append(stats.actor)
+            s.calls.clock += 3
+            engine.room |= s.progress.count["env_frames"] > 10000
+            rollout(stats, version)
+
+        s.progress.rollout = count  # type: ignore[method-assign]
+        coordinator.start()
+        assert coordinator.run()
+        engine.close()
+    assert events[0] == "actor-1 waits for room in the cluster" and len(events) == 1
+    assert s.progress.faults["actor_restarts"] == 0 and s.calls.clock > START_SECONDS
+    assert 1 not in played[: len(played) // 2] and 1 in played
+
+
+class Unwell(LocalEngine):
+    """Raises where it is told to."""
+
+    def __init__(self, **raises: BaseException) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        refs = super().call(handle, method, *args, returns=returns)
+        if method in self.raises:
+            for ref in refs:
+                ref.error = self.raises[method]
+        return refs
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "said"),
+    [
+        ("rollout", ComponentFailed(ValueError("bad"), ""), "actor-0 died 6 times in a row: ValueError: bad"),
+        ("update", ComponentFailed(ValueError("bad"), ""), "learner died 6 times in a row: ValueError: bad"),
+        (
+            "update",
+            ComponentFailed(RuntimeError("CUDA out of memory"), ""),
+            "learner.batch_size=32: the device's memory was used up twice in a row, lower it",
+        ),
+    ],
+)
+def test_who_cannot_be_kept_alive_ends_the_run_after_a_save(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    error: Any,
+    said: str,
+) -> None:
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "track=disabled"]
+    config = compose([*overrides, "learner.batch_size=32", "tensorboard=false", f"run_dir={tmp_path / 'run'}"])
+    monkeypatch.setattr(module, "make_engine", lambda *_: Unwell(**{method: error}))
+    assert module.train(config, check_env(config.env)) == 3
+    output = capsys.readouterr()
+    assert output.err.strip() == f"distdqn: {said}"
+    assert checkpoint.names(tmp_path / "run" / "checkpoints") and "a resume goes on from step-" in output.out
+
+
+def test_an_evaluator_that_always_fails_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "budget.env_frames=20000"]
+    config = compose([*overrides, "evaluation.every_seconds=0.01", f"run_dir={tmp_path / 'run'}"])
+    spec, engine = check_env(config.env), Unwell(proceed=ComponentFailed(ValueError("bad"), ""))
+    events: list[str] = []
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, events.append)
+        roster = Roster(config, spec, engine, 1, 0, 0.0)
+        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+        coordinator.start()
+        assert coordinator.run()
+        assert not coordinator.finish(evaluate=True, timeout=20)  # so that the run is not called done
+        assert coordinator.saving.saved
+        engine.close()
+    assert any(line.startswith("the evaluator ") and "the next evaluation tries again" in line for line in events)
+
+
+def test_a_learner_without_a_checkpoint_is_not_replaced_by_a_random_one(tmp_path: Path) -> None:
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500"]
+    config = compose([*overrides, "evaluation.every_seconds=null", f"run_dir={tmp_path / 'run'}"])
+    spec, engine = check_env(config.env), LocalEngine()
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, print)
+        coordinator = Coordinator(config, engine, Roster(config, spec, engine, 1, 0, 0.0), keeper, print, print)
+        s = coordinator.system
+        update = s.progress.update
+
+        def lose(stats: UpdateStats) -> None:
+            update(stats)
+            if s.progress.count["learner_updates"] > 20:
+                for path in folder.checkpoints.glob("step-*/manifest.json"):
+                    path.unlink()
+                engine.kill(s.handles["learner"])
+
+        s.progress.update = lose  # type: ignore[method-assign]
+        coordinator.start()
+        with pytest.raises(GivenUp, match="no checkpoint can be read"):
+            coordinator.run()
+        engine.close()
+
+
+def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
+    config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
+    spec, engine = check_env(config.env), LocalEngine()
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, print)
+
+        def fresh() -> Coordinator:
+            return Coordinator(config, engine, Roster(config, spec, engine, 1, 0, 0.0), keeper, print, print)
+
+        first, second = fresh().saving, fresh().saving
+        first._next_save -= 7
+        first._next_evaluation -= 5
+        second.restore(first.counters())
+        assert second._next_save == pytest.approx(first._next_save, abs=0.5)
+        assert second._next_evaluation == pytest.approx(first._next_evaluation, abs=0.5)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -69,38 +71,124 @@ def test_killed_components_come_back_and_a_stopped_run_is_resumed(tmp_path: Path
     assert values == sorted(values)
 
 
+FAULTY = (
+    "experiment=cartpole",
+    "engine=ray",
+    "env.id=tests.runtime.faulty:FaultyOnce-v0",
+    "actors.count=2",
+    "actors.envs_per_actor=2",
+    "actors.timeout_s=8",
+    "replay.min_size=200",
+    "log_every_seconds=0.5",
+    "screen=lines",
+    "tensorboard=false",
+    "budget.env_frames=100000000",
+)
+
+
 @pytest.mark.slow
-def test_a_hung_emulator_is_noticed_and_its_actor_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("hang", "gave no answer"),
+        ("raise", "rollout failed: RuntimeError: one bad step"),
+        ("infinite", "rollout failed: ValueError: the environment gives a reward that is not finite"),
+        ("nan", "rollout failed: ValueError: the environment gives an observation that is not finite"),
+    ],
+)
+def test_an_actor_whose_emulator_goes_wrong_is_replaced(tmp_path: Path, how: str, said: str) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    process = start(
-        "train",
-        "experiment=cartpole",
-        "engine=ray",
-        "env.id=tests.runtime.hanging:HangsOnce-v0",
-        f"env.kwargs.flag={tmp_path / 'flag'}",
-        "actors.count=2",
-        "actors.envs_per_actor=2",
-        "actors.timeout_s=8",
-        "replay.min_size=200",
-        "log_every_seconds=0.5",
-        "screen=lines",
-        "tensorboard=false",
-        "evaluation.every_seconds=null",
-        "budget.env_frames=100000000",
-        f"run_dir={run}",
-        out=out,
-    )
+    faulty = (f"env.kwargs.flag={tmp_path / 'flag'}", f"env.kwargs.how={how}", "evaluation.every_seconds=null")
+    process = start("train", *FAULTY, *faulty, f"run_dir={run}", out=out)
     try:
         wait_for(lambda: last(run, "faults/actor_restarts") == 1, "replacement", process)
         assert (tmp_path / "flag").exists()
         before = last(run, "env_steps")
         wait_for(lambda: last(run, "env_steps") > before + 2000, "steps of both actors", process)
         wait_for(lambda: len(workers(process, "actor")) == 2, "a second actor", process)
-        assert "gave no answer" in out.read_text()
+        assert said in out.read_text()
+        assert last(run, "faults/failures") == (how != "hang")
+        assert (run / "faults.log").exists() == (how != "hang")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 3
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+def test_neither_a_film_nor_an_evaluation_ends_a_run(tmp_path: Path) -> None:
+    run, out, flag = tmp_path / "run", tmp_path / "out", tmp_path / "flag"
+    flag.touch()  # actors and games are well, but nothing can be rendered
+    faulty = (f"env.kwargs.flag={flag}", "env.kwargs.how=raise", "evaluation.every_seconds=3")
+    budget = ("budget.env_frames=null", "budget.seconds=40")
+    process = start("train", *FAULTY, *faulty, *budget, f"run_dir={run}", out=out)
+    try:
+        assert process.wait(timeout=120) == 0
+    finally:
+        process.kill()
+    assert "evaluator.record failed: RuntimeError: no OpenGL context here" in out.read_text()
+    assert "no OpenGL context here" in (run / "faults.log").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["outcome"] == "done" and len(summary["final_evaluation"]["returns"]) == 100
+    assert summary["faults/evaluator_restarts"] >= 1 and summary["faults/actor_restarts"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shard", "learner", "evaluator"])
+def test_who_is_silent_is_replaced(tmp_path: Path, kind: str) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    process = start("train", *QUICK, "engine.timeout_s=20", "budget.env_frames=100000000", f"run_dir={run}", out=out)
+    try:
+        wait_for(lambda: last(run, "learner_updates") > 200, "learning", process)
+        worker = wait_for(lambda: workers(process, kind), kind, process)[0]
+        worker.send_signal(signal.SIGSTOP)
+        if kind != "learner":  # the others go on without it
+            wait_for(lambda: f"{kind}" in out.read_text() and "is silent" in out.read_text(), "an event", process)
+            before = last(run, "learner_updates")
+            wait_for(lambda: last(run, "learner_updates") > before + 50, "learning meanwhile", process)
+            assert last(run, f"faults/{kind}_restarts") == 0
+        wait_for(lambda: last(run, f"faults/{kind}_restarts") == 1, "a replacement", process)
+        before = last(run, "learner_updates")
+        wait_for(lambda: last(run, "learner_updates") > before + 50, "learning", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 3
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_stopped_blames_nobody(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    limits = ("actors.timeout_s=3", "engine.timeout_s=3", "evaluation.every_seconds=null")
+    process = start("train", *QUICK, *limits, "budget.env_frames=100000000", f"run_dir={run}", out=out)
+    try:
+        wait_for(lambda: last(run, "learner_updates") > 200, "learning", process)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(10)
+        process.send_signal(signal.SIGCONT)
+        before = last(run, "learner_updates")
+        wait_for(lambda: last(run, "learner_updates") > before + 200, "learning", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 3
+    finally:
+        process.kill()
+    assert not [line for line in out.read_text().splitlines() if "restarted" in line or "no answer" in line]
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_is_for_the_driver(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    never = ("checkpoint.every_seconds=1000", "evaluation.every_seconds=null", "budget.env_frames=100000000")
+    process = start("train", *QUICK, *never, f"run_dir={run}", out=out, group=True)
+    try:
+        wait_for(lambda: last(run, "learner_updates") > 200, "learning", process)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=60) == 3
+    finally:
+        process.kill()
+    newest = max(path.name for path in (run / "checkpoints").glob("step-*"))
+    assert int(newest.removeprefix("step-")) >= last(run, "learner_updates") > 200
+    assert f"a resume goes on from {newest}" in out.read_text() and "restarted" not in out.read_text()
 
 
 @pytest.mark.slow
