@@ -75,8 +75,7 @@ class Calls:
         return handle.name in self._answered and self._answered[handle.name][0] == handle
 
     def waiting(self, method: str, now: float) -> dict[Handle, float]:
-        """Seconds that each component with calls of this method has let pass since it answered last, or since
-        the oldest of them was asked."""
+        """Seconds since each component with calls of this method answered last, or since the oldest was asked."""
         waits: dict[Handle, float] = {}
         for call in self.of(method):
             since = max(call.asked, self._answered.get(call.handle.name, (call.handle, 0.0))[1])

@@ -1,5 +1,5 @@
-"""From shards to the learner and back: minibatches are drawn as the limiter allows, priorities returned,
-weights published."""
+"""From shards to the learner and back: minibatches drawn as the limiter allows, priorities returned, weights
+published."""
 
 import numpy as np
 
@@ -17,8 +17,7 @@ class Learning:
     def __init__(self, system: System, keeper: Keeper) -> None:
         self.system, self.keeper = system, keeper
         self.rng = np.random.default_rng([system.config.seed, system.roster.session])
-        self._draws = 0
-        self._published = 0
+        self._draws = self._published = 0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
         system.starts("learner", lambda _: self.start_learner(keeper.newest()))
