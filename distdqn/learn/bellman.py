@@ -89,7 +89,7 @@ class Bellman:
         self.bootstrap: Bootstrap = build(config.bootstrap, BOOTSTRAPS)
 
     def reward(self, reward: Tensor, q_tm1: Tensor | None, action: Tensor) -> Tensor:
-        """`reward` `[P]`, with what the bootstrap adds; `q_tm1` `[P, A]`: the target network's before the action."""
+        """`reward` `[P]` plus the bootstrap's; `q_tm1` `[P, A]`: the target network's before the action, or None."""
         return reward if q_tm1 is None else reward + self.bootstrap.reward(self.head.unscaled(q_tm1), action)
 
     def target(self, reward: Tensor, discount: Tensor, values_t: Values, selector: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ PREFIX = "novelty/"
 
 class Normalizer(nn.Module):
     """(x - mean) / std of each component, clipped to +-5 (Burda et al. 2019, section 2.4): a random network can not
-    adapt to the scale of its inputs. Mean and variance: of all that `measure` has seen."""
+    adapt to the scale of its inputs. Mean and variance: of all that `measure` has seen, 0 and 1 before."""
 
     count: Tensor
     mean: Tensor
