@@ -82,8 +82,7 @@ def load(path: Path) -> State:
         manifest = json.loads(contents[MANIFEST])
         if manifest["format"] != _FORMAT:
             raise CheckpointError(f"{path}: {MANIFEST} has a format that this version does not read")
-        sums = {file: manifest["files"][file] for file in (ARRAYS, STATE)}
-        expected = [(file, entry["bytes"], entry["sha256"]) for file, entry in sums.items()]
+        expected = [(f, manifest["files"][f]["bytes"], manifest["files"][f]["sha256"]) for f in (ARRAYS, STATE)]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {MANIFEST} is damaged") from error
     for file, size, digest in expected:
@@ -92,8 +91,7 @@ def load(path: Path) -> State:
         if hashlib.sha256(contents[file]).hexdigest() != digest:
             raise CheckpointError(f"{path}: {file} is damaged, its SHA-256 differs from the manifest's")
     try:
-        state: State = _join(json.loads(contents[STATE]), unpack(contents[ARRAYS]))
-        return state
+        return _join(json.loads(contents[STATE]), unpack(contents[ARRAYS]))
     except Exception as error:  # the hashes match, so whatever the parser says, this version cannot read it
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
 
@@ -117,8 +115,7 @@ def recover(folder: Path) -> None:
 
 
 def newest_valid(folder: Path) -> tuple[Path, State, list[str]] | None:
-    """Path and state of the newest checkpoint that loads, and one line for each newer one that is damaged. None where
-    no checkpoint is valid."""
+    """Path and state of the newest checkpoint that loads, if any, and a line for each newer one that is damaged."""
     damaged: list[str] = []
     for name in reversed(names(folder)):
         try:
@@ -159,7 +156,6 @@ def best(folder: Path) -> tuple[str, float] | None:
 
 
 def _split(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
-    """`value` with its arrays moved to `arrays`."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -202,9 +198,7 @@ def _remove(path: Path) -> None:
 
 
 def _clean(folder: Path) -> None:
-    for path in folder.glob(_TEMPORARY + "*"):
-        if path.name.startswith(_TEMPORARY + _OWN):
-            continue
+    for path in {*folder.glob(f"{_TEMPORARY}*")} - {*folder.glob(f"{_TEMPORARY}{_OWN}*")}:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

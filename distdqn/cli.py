@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
-from distdqn.options import above_zero, output_file, positive, weights_file
 from distdqn.run_folder import RunFolder
 from distdqn.train import BAD_INPUT, WITH_KEYS, add_options, exit_code, train
 
@@ -39,18 +38,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.insert(0, "train")
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    takes_keys = known.door in WITH_KEYS
-    if wrong := [text for text in rest if not takes_keys or text.startswith("-")]:
+    if wrong := [text for text in rest if known.door not in WITH_KEYS or text.startswith("-")]:
         parser.error(f"{known.door} does not know {' '.join(wrong)}")
     return exit_code(lambda: known.run(known, rest))
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
     def error(self, message: str) -> NoReturn:
         print(f"distdqn: {message} (distdqn --help shows examples)", file=sys.stderr)
         sys.exit(BAD_INPUT)
+
+
+def _checked(convert: Callable[[str], Any], fits: Callable[[Any], bool], allowed: str) -> Callable[[str], Any]:
+    """A type for argparse, which says of anything that does not fit what is allowed."""
+
+    def read(text: str) -> Any:
+        try:
+            if fits(value := convert(text)):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text}: must be {allowed}")
+
+    return read
+
+
+positive = _checked(int, lambda value: value >= 1, "a whole number of at least 1")
+above_zero = _checked(float, lambda value: 0 < value < 1e6, "a number above 0")
+weights_file = _checked(Path, lambda path: path.suffix == ".safetensors", "a file's path that ends in .safetensors")
+output_file = _checked(
+    Path, lambda path: not path.is_dir() and path.absolute().parent.is_dir(), "a file in a folder that exists"
+)
 
 
 def _parser() -> argparse.ArgumentParser:

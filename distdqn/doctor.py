@@ -77,13 +77,10 @@ def _gib(size: float) -> str:
 
 
 def _hardware(machine: Machine) -> list[Finding]:
+    extensions = ", ".join(name for flag, name in EXTENSIONS.items() if cpu_has(flag))
     return [
         Finding("cores", f"{machine.cores} usable of {os.cpu_count()}", "ok"),
-        Finding(
-            "CPU extensions",
-            ", ".join(name for flag, name in EXTENSIONS.items() if cpu_has(flag))
-            or "none of those that PyTorch is faster with",
-        ),
+        Finding("CPU extensions", extensions or "none of those that PyTorch is faster with"),
         Finding("memory", f"{_gib(machine.memory)}, {_gib(machine.memory_free)} free", "ok"),
         _shared_memory(machine),
         _disk(),
@@ -92,9 +89,8 @@ def _hardware(machine: Machine) -> list[Finding]:
 
 
 def _disk() -> Finding:
-    here = Path.cwd()
-    free = disk_free(here)
-    found = f"{_gib(free)} free in {here}"
+    free = disk_free(Path.cwd())
+    found = f"{_gib(free)} free in {Path.cwd()}"
     if free >= DISK_NEEDED:
         return Finding("disk", found, "ok")
     return Finding("disk", found, "problem", f"a run needs {_gib(DISK_NEEDED)}: free some, or choose another run_dir")
@@ -153,7 +149,7 @@ def _ray(machine: Machine) -> Finding:
 
         engine = RayEngine(None, machine.cores, 0, 128 * 1024**2)
         try:
-            pid = engine.pid(engine.start("probe", Needs(), Probe))
+            pid = engine.pid(engine.start("probe", Needs(), object))
         finally:
             engine.close()
     except Exception as error:
@@ -161,10 +157,6 @@ def _ray(machine: Machine) -> Finding:
         remedy = "see /tmp/ray/session_latest/logs, or train in one process with engine=local"
         return Finding("Ray", f"does not start: {line}", "problem", remedy)
     return Finding("Ray", "starts, and answers from a process of its own", "ok" if pid != os.getpid() else "problem")
-
-
-class Probe:
-    """A component that does nothing."""
 
 
 def _plan(overrides: tuple[str, ...], machine: Machine) -> list[Finding]:

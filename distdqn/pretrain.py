@@ -77,14 +77,11 @@ def collect(config: RunConfig, spec: EnvSpec, count: int) -> np.ndarray:
 
 
 def fit(network: QNetwork, decoder: Autoencoder, images: np.ndarray, updates: int, config: RunConfig) -> list[float]:
-    """Adam on minibatches of `images`; gives the reconstruction loss of every update.
-
-    A decoder is content with features of any size, and theirs grows a thousandfold: the first Q-values would be as
-    large, and learning would begin with forgetting them. `SIZE` times the mean square of the features keeps it about 1.
-    """
+    """Adam on minibatches of `images`; gives the reconstruction loss of every update. A decoder is content with
+    features of any size, and theirs grows a thousandfold: the first Q-values would be as large, and learning would
+    begin with forgetting them. `SIZE` times the mean square of the features keeps it about 1."""
     device = next(network.parameters()).device
-    params = [*network.torso.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(params, lr=1e-3)
+    optimizer = torch.optim.Adam([*network.torso.parameters(), *decoder.parameters()], lr=1e-3)
     rng = np.random.default_rng(config.seed)
     size = min(config.learner.batch_size, len(images), 128)
     losses: list[float] = []

@@ -56,14 +56,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Locks the folder of an earlier run, to go on with it. Raises `RunFolderError` where there is no run, or it is
-        in use."""
+        """Locks the folder of an earlier run, to go on with it. `RunFolderError` where there is none, or it is in
+        use."""
         return cls(cls.check(path, resume=True), None)
 
     @staticmethod
     def check(path: str | Path, resume: bool = False) -> Path:
-        """The absolute path, if `create` (or with `resume`, `open`) would accept it now; makes nothing. Raises
-        `RunFolderError` otherwise."""
+        """The absolute path, if `create` (`resume`: `open`) would accept it now; makes nothing, raises
+        `RunFolderError`."""
         path = Path(os.path.abspath(Path(path).expanduser()))
         existing = next(p for p in (path, *path.parents) if p.exists())
         if not existing.is_dir():

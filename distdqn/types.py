@@ -67,12 +67,9 @@ class EnvSpec:
 
 @dataclass(frozen=True)
 class EnvStep:
-    """What one step of N slots gives.
-
-    `frame` is the newest frame `[N, *frame_shape]`, `reward` float32 `[N]` unclipped,
-    `terminated` bool `[N]` (no value lies beyond: true end, or a lost life where the protocol says so),
-    `last` bool `[N]` (the episode ends here, terminated or truncated: the slot's next step is a dummy).
-    """
+    """What one step of N slots gives. `frame` is the newest frame `[N, *frame_shape]`, `reward` float32 `[N]`
+    unclipped, `terminated` bool `[N]` (no value lies beyond: true end, or a lost life where the protocol says so),
+    `last` bool `[N]` (the episode ends here, terminated or truncated: the slot's next step is a dummy)."""
 
     frame: np.ndarray
     reward: np.ndarray
@@ -238,8 +235,7 @@ class ShardStats:
 class UpdateStats:
     """What one `Learner.update` did. `metrics` are means over its gradient steps by name, recorded as `learner/NAME`:
     loss, grad_norm, q_mean, td_abs, step_size, and what the agent's losses have of their own. `skipped` counts updates
-    whose loss was not finite; `bad_batch` holds the provenance of the last of those, `aborted` is true after too many
-    in a row."""
+    whose loss was not finite; `bad_batch` holds the provenance of the last of those, `aborted`: too many in a row."""
 
     version: int
     updates: int

@@ -14,7 +14,7 @@ import distdqn
 
 PACKAGE = Path(distdqn.__file__).resolve().parent
 FLOORS = {
-    0: ("types", "config", "machine", "options"),
+    0: ("types", "config", "machine"),
     1: ("algo", "nets", "envs", "replay", "record", "checkpoint", "run_folder"),
     2: ("act", "learn"),
     3: ("evaluate",),

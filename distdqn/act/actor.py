@@ -20,8 +20,7 @@ class Actor:
     """Plays its slots and gives segments with initial priorities from the Q-values it saw while acting.
 
     Args:
-        index: place of this actor among `actors.count`; with it its slots keep their places on the epsilon
-            ladder, also after a restart.
+        index: place of this actor among `actors.count`; its slots keep theirs on the epsilon ladder through a restart.
         seed: differs from one actor to another and from one life of an actor to the next.
         run_id: goes into each segment's provenance.
     """

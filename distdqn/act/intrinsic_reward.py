@@ -14,8 +14,7 @@ HORIZON = 100_000
 
 
 class RunningMoments:
-    """Mean and standard deviation of a stream: of all values up to `horizon`, after that with older ones fading
-    exponentially."""
+    """Mean and standard deviation of a stream: of all values up to `horizon`, then with older ones fading."""
 
     def __init__(self, horizon: int = HORIZON) -> None:
         self.horizon, self.count = horizon, 0
@@ -66,12 +65,8 @@ class EpisodicMemory:
 
 
 class IntrinsicReward:
-    """The intrinsic reward of an actor's N slots, with a copy of the learner's networks, on the CPU.
-
-    Loop:
-        reward.load(weights.arrays)                # what the learner published
-        bonus = reward.bonus(observation, start)   # once for each observation, in order
-    """
+    """The intrinsic reward of an actor's N slots, with a copy of the learner's networks, on the CPU. `bonus` is to be
+    asked once for each observation, in order."""
 
     def __init__(self, config: BonusConfig, spec: EnvSpec, slots: int, seed: int) -> None:
         self.config = config

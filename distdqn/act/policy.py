@@ -38,8 +38,7 @@ class Policy:
     def load(self, weights: Weights) -> None:
         """Takes over `weights` unless they are already there."""
         if weights.version != self.version:
-            own = {name: value for name, value in weights.arrays.items() if "/" not in name}
-            self.network.load_arrays(own)
+            self.network.load_arrays({name: value for name, value in weights.arrays.items() if "/" not in name})
             self.version = weights.version
 
     @torch.inference_mode()
@@ -58,8 +57,7 @@ class Policy:
         values, state = self.network(observation, self.input_state)
         assert state is not None
         self.state = state
-        q: np.ndarray = values.q.numpy()
-        return q
+        return values.q.numpy()
 
     def observation(self, stacks: np.ndarray, age: np.ndarray) -> torch.Tensor:
         """What the network sees, `[N, S * C, H, W]` or `[N, D]`; arguments as in `q_values`."""

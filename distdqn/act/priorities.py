@@ -64,5 +64,4 @@ class InitialPriorities:
         bootstrap = torch.from_numpy(rollout.q[later, columns].max(-1))
         value = torch.from_numpy(rollout.q[rows, columns, rollout.action[:count]])
         goal = self.head.scaled(target.returns + target.discount * self.head.unscaled(bootstrap))
-        error: np.ndarray = (goal - value).abs().numpy()
-        return error
+        return (goal - value).abs().numpy()

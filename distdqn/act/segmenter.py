@@ -38,19 +38,8 @@ def agent_fields(agent: AgentConfig) -> tuple[StepField, ...]:
 
 
 class Segmenter:
-    """Holds the steps of one rollout and the L steps before it; each rollout of T steps completes T window
-    starts of every slot, those that began L steps earlier.
-
-    Loop:
-        history = segmenter.history
-        while not segmenter.full:
-            q = policy.q_values(history.stacks, history.age)
-            segmenter.before(q, action, memory)     # what the policy did
-            step = env.step(action)
-            history.push(step.frame, step.last)
-            segmenter.after(step)                   # what the environment answered
-        rollout = segmenter.rollout()               # T + L steps, the first T may start windows
-        segmenter.roll()                            # keeps the last L for the next rollout
+    """Holds the steps of one rollout and the L steps before it; each rollout of T steps completes T window starts of
+    every slot, those that began L steps earlier. `Actor.rollout` is the loop that fills it.
 
     Args:
         frame: the slots' first frames, `[N, *frame_shape]`.

@@ -5,9 +5,8 @@ from torch import Tensor
 
 
 def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `pixels` in both directions, its border repeated where it leaves a gap (Yarats et al.
-    2021, DrQ: pad by replication, then crop at random). The S planes of an image move together. Gives `[B, S, H, W]` of
-    the same dtype.
+    """Each image moved by up to `pixels` in both directions, its border repeated in the gap (Yarats et al. 2021, DrQ:
+    pad by replication, then crop at random), all S planes together. Gives the same shape and dtype.
 
     Args:
         images: `[B, S, H, W]`, uint8 or float.
@@ -25,15 +24,8 @@ def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Ten
 
 
 def random_intensity(images: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-    """Each image multiplied by 1 + scale clip(N(0, 1), -2, 2) (Schwarzer et al. 2021, SPR).
-
-    uint8 images are multiplied in float32, rounded and held within [0, 255]; float images are not held. Gives
-    `[B, S, H, W]` of the same dtype.
-
-    Args:
-        images: `[B, S, H, W]`, uint8 or float.
-        generator: on any device.
-    """
+    """Each image multiplied by 1 + scale clip(N(0, 1), -2, 2) (Schwarzer et al. 2021, SPR). uint8 images are multiplied
+    in float32, rounded and held in [0, 255]; float images are not held. Arguments and result as in `random_shift`."""
     normal = torch.randn((len(images), 1, 1, 1), generator=generator, device=generator.device)
     factor = (1 + scale * normal.clamp(-2, 2)).to(images.device)
     if images.dtype == torch.uint8:

@@ -1,13 +1,5 @@
-"""The value of the bootstrap observation: a policy over the next action, and a bonus for taking it.
-
-    max         v = state_value(q_target, greedy_policy(q_target))      (Mnih et al. 2015, algorithm 1)
-    double      v = state_value(q_target, greedy_policy(q_online))      (van Hasselt et al. 2016, equation 4)
-    soft        v = state_value(q_target, pi) with pi, log_pi = softmax_policy(q_target, tau)
-    munchausen  v = state_value(q_target, pi, entropy_bonus(log_pi, tau)), and munchausen_reward is added to the
-                reward (Vieillard et al. 2020, equation 1)
-
-No gradient flows through any of these.
-"""
+"""The value of the bootstrap observation: a policy over the next action, and a bonus for taking it. `learn.bellman` has
+what each kind of bootstrap makes of them. No gradient flows through any of these."""
 
 import torch
 from torch import Tensor
@@ -21,11 +13,9 @@ def greedy_policy(q: Tensor) -> Tensor:
 
 @torch.no_grad()
 def softmax_policy(q: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """pi = softmax(q / temperature) and log pi, float32 `[..., A]` each, from `q` `[..., A]`.
-
-    The largest q is subtracted before dividing, which keeps small differences between large values apart
-    (Vieillard et al. 2020, appendix B).
-    """
+    """pi = softmax(q / temperature) and log pi, float32 `[..., A]` each, from `q` `[..., A]`. The largest q is
+    subtracted before dividing, which keeps small differences between large values apart (Vieillard et al. 2020,
+    appendix B)."""
     log_pi = torch.log_softmax((q - q.amax(-1, keepdim=True)) / temperature, -1)
     return log_pi.exp(), log_pi
 

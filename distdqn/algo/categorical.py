@@ -6,9 +6,8 @@ from torch import Tensor
 
 @torch.no_grad()
 def project(atoms: Tensor, probabilities: Tensor, support: Tensor) -> Tensor:
-    """Each atom's probability, split between the two nearest points of the support in proportion to how near they are;
-    beyond the ends it goes to the end (Bellemare et al. 2017, equation 7 and algorithm 1). Gives float32 `[B, Z]` with
-    the same sum.
+    """Each atom's probability, split between the two nearest points of the support by how near they are, beyond the
+    ends to the end (Bellemare et al. 2017, equation 7 and algorithm 1). Gives float32 `[B, Z]` with the same sum.
 
     Args:
         atoms: float32 `[B, K]`, where the probabilities lie, in any order.
@@ -30,9 +29,8 @@ def project(atoms: Tensor, probabilities: Tensor, support: Tensor) -> Tensor:
 def categorical_target(
     log_p: Tensor, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor, support: Tensor
 ) -> Tensor:
-    """The distribution of r + discount (z + bonus_a) with a from the policy and z from action a's distribution,
-    projected onto the support. With a one-hot policy and no bonus, C51's target. Gives probabilities float32 `[B, Z]`,
-    without a gradient.
+    """The distribution of r + discount (z + bonus_a), a from the policy, z from action a's distribution, projected onto
+    the support. With a one-hot policy and no bonus, C51's target. Gives float32 `[B, Z]`, without a gradient.
 
     Args:
         log_p: float32 `[B, A, Z]`, log-probabilities of the bootstrap observation.

@@ -12,8 +12,7 @@ def ladder(count: int, epsilon: float = 0.4, alpha: float = 7.0) -> np.ndarray:
 
 
 def annealed(steps: int, first: float, final: float, over: int) -> float:
-    """epsilon, or a temperature, on a straight line from `first` to `final` over `over` agent steps (Mnih et al.
-    2015)."""
+    """epsilon, or a temperature, on a line from `first` to `final` over `over` agent steps (Mnih et al. 2015)."""
     return first + (final - first) * min(max(steps, 0) / over, 1.0)
 
 
@@ -30,9 +29,7 @@ def boltzmann(q: np.ndarray, temperature: float, rng: np.random.Generator) -> np
     return (q.astype(np.float64) / temperature + rng.gumbel(size=q.shape)).argmax(1).astype(np.int64)
 
 
-def ngu_mixture(
-    mixtures: int, weight: float, discount_max: float, discount_min: float
-) -> tuple[np.ndarray, np.ndarray]:
+def ngu_mixture(count: int, weight: float, discount_max: float, discount_min: float) -> tuple[np.ndarray, np.ndarray]:
     """The weights beta_j of the intrinsic reward and the discounts gamma_j that a family of J policies learns with
     (Badia et al. 2020, appendix A), float64 `[J]` each:
 
@@ -41,12 +38,12 @@ def ngu_mixture(
 
     A single policy explores: `([weight], [discount_max])`.
     """
-    if mixtures == 1:
+    if count == 1:
         return np.array([weight]), np.array([discount_max])
-    j = np.arange(mixtures)
+    j = np.arange(count)
     betas = np.array([0.0, weight])
-    if mixtures > 2:
-        betas = weight / (1 + np.exp(-10 * (2 * j - (mixtures - 2)) / (mixtures - 2)))
+    if count > 2:
+        betas = weight / (1 + np.exp(-10 * (2 * j - (count - 2)) / (count - 2)))
         betas[[0, -1]] = 0, weight
-    share = j / (mixtures - 1)
+    share = j / (count - 1)
     return betas, 1 - (1 - discount_max) ** (1 - share) * (1 - discount_min) ** share

@@ -5,8 +5,7 @@ from torch import Tensor
 
 
 def normalize_importance(importance: Tensor) -> Tensor:
-    """w_i / max_j w_j over the whole minibatch, so that updates are only ever scaled down (section 3.4).
-    float32 `[B]`."""
+    """w_i / max_j w_j over the whole minibatch, so that updates are only scaled down (section 3.4). float32 `[B]`."""
     return importance / importance.max()
 
 

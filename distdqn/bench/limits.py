@@ -97,8 +97,8 @@ def limit(costs: Costs, shape: Shape) -> Limit:
 
 
 def cpu_of_a_step(costs: Costs, shape: Shape) -> dict[str, float]:
-    """CPU seconds that one agent step brings about, by kind of component; `carrying` is spent in all of them and in
-    the engine's own processes."""
+    """CPU seconds that an agent step brings about, by kind of component; `carrying` is spent in all, the engine's
+    too."""
     k, ratio = costs, shape.ratio
     return {
         "actor": k.act.cpu,

@@ -25,12 +25,9 @@ ACTING_TARGET, WHOLE_TARGET = 0.90, 0.85
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the table shows.
-
-    `bound`: what the stages' costs imply for the whole; `cpu_alone`: CPU seconds of an agent step by kind of component,
-    as they imply; `fraction`: what the whole reached of the bound, and `fraction_without_transport` if the engine's
-    part were free.
-    """
+    """Everything that the table shows. `bound`: what the stages' costs imply for the whole; `cpu_alone`: CPU seconds of
+    an agent step by kind of component, as they imply; `fraction`: what the whole reached of the bound, and
+    `fraction_without_transport` if the engine's part were free."""
 
     config: RunConfig
     spec: EnvSpec

@@ -74,8 +74,6 @@ class Window:
 
 
 class _Stopwatch(Progress):
-    """The run's counters, with the time of every rollout and update."""
-
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config.budget, config.actors.count)
         self.rollouts: list[tuple[float, RolloutStats]] = []
@@ -91,14 +89,7 @@ class _Stopwatch(Progress):
 
 
 class TrialRun(ExitStack):
-    """A training run that starts, pauses and goes on; `config.run_dir` becomes its folder.
-
-    Loop:
-        with TrialRun(config, spec, engine) as run:
-            run.warm_up()
-            window = run.measure(seconds, drop=1.0)
-            run.pause()                   # nothing is in flight any more
-    """
+    """A training run that starts, pauses (`coordinator.pause`) and goes on; `config.run_dir` becomes its folder."""
 
     def __init__(self, config: RunConfig, spec: EnvSpec, engine: Engine) -> None:
         super().__init__()
@@ -112,8 +103,7 @@ class TrialRun(ExitStack):
         self._enough: Callable[[], bool] = lambda: True
         self.callback(self._kill)
         self.coordinator.start()
-        pids = {name: engine.pid(handle) for name, handle in self.coordinator.system.handles.items()}
-        self.kinds = {pid: name.partition("-")[0] for name, pid in pids.items()}
+        self.kinds = {engine.pid(h): name.partition("-")[0] for name, h in self.coordinator.system.handles.items()}
         self.kinds[psutil.Process().pid] = "driver" if len(self.kinds) > 1 else "process"
 
     def _kill(self) -> None:
@@ -121,8 +111,7 @@ class TrialRun(ExitStack):
             self.coordinator.system.engine.kill(handle)
 
     def warm_up(self) -> None:
-        """Runs until learning goes on: the replay has its least size and everything is compiled. Raises `TimeoutError`:
-        it has not begun to learn."""
+        """Runs until learning goes on: the replay has its least size, all is compiled. Raises `TimeoutError` if not."""
         first, start = self.config.learner.updates_per_call, time.perf_counter()
         self.run_until(lambda: self.updates > first or time.perf_counter() - start > PATIENCE)
         if self.updates <= first:
@@ -159,10 +148,6 @@ class TrialRun(ExitStack):
             shard_bytes=self.shard_bytes,
         )
 
-    def pause(self) -> None:
-        """Takes in what is in flight and asks for nothing more."""
-        self.coordinator.pause()
-
     def run_for(self, seconds: float) -> None:
         """Trains for that long."""
         end = time.perf_counter() + seconds
@@ -174,8 +159,7 @@ class TrialRun(ExitStack):
         self.coordinator.run()
 
     def _look(self) -> None:
-        if self._enough():
-            self.coordinator.stop = True
+        self.coordinator.stop = self._enough()
 
     def resident(self) -> dict[str, float]:
         """Resident bytes by kind of component."""
@@ -198,7 +182,6 @@ class TrialRun(ExitStack):
 
 
 def _quiet(config: RunConfig) -> RunConfig:
-    """The config without evaluations and saves, and with a replay that is soon ready."""
     return replace(
         config,
         budget=BudgetConfig(env_frames=None, seconds=NEVER),

@@ -1,8 +1,6 @@
-"""What a run is made of: one frozen dataclass for each group of keys, checked on construction.
-
-Every field states what it may be; a value outside raises `ConfigError`, whose one line names the key and what
-is allowed. `compose` makes a config from a command line (it alone imports Hydra), `stored` from a run's folder.
-"""
+"""What a run is made of: one frozen dataclass for each group of keys, checked on construction. Every field states what
+it may be; a value outside raises `ConfigError`, whose one line names the key and what is allowed. `compose` makes a
+config from a command line (it alone imports Hydra), `stored` from a run's folder."""
 
 from distdqn.config.agent import (
     AgentConfig,

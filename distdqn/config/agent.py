@@ -145,13 +145,11 @@ class AgentConfig(Section):
             window = f"agent.sequence.burn_in + agent.sequence.length = {steps} steps"
             self.wrong("network.memory.steps", f"must fit into the window of {window}")
         if self.discount_final is not None and self.contexts > 1:
-            mixtures = f"agent.bonus.mixtures={self.bonus.mixtures}"
-            self.wrong("discount_final", f"with {mixtures} each slot has a discount of its own")
+            self.wrong("discount_final", f"with {self.shown('bonus.mixtures')} each slot has a discount of its own")
         if self.exploration.kind == "greedy" and not network.head.noisy:
             self.wrong("exploration.kind", "explores only with agent.network.head.noisy=true")
         if self.auxiliary.kind == "autoencoder" and network.torso.flat:
-            torso = network.torso.kind
-            self.wrong("auxiliary.kind", f"needs a convolutional agent.network.torso.kind, not {torso}")
+            self.wrong("auxiliary.kind", f"needs a convolutional agent.network.torso.kind, not {network.torso.kind}")
 
     def _check_lambda_returns(self) -> None:
         head, bootstrap = self.network.head.kind, self.bootstrap.kind
@@ -162,7 +160,7 @@ class AgentConfig(Section):
         if self.n_step_final is not None:
             self.wrong("n_step_final", f"agent.returns={self.returns} uses the whole window, so n is not annealed")
         if self.sequence.length + self.n_step - 1 < 2:
-            raised = f"agent.n_step={self.n_step} or agent.sequence.length={self.sequence.length}"
+            raised = f"{self.shown('n_step')} or {self.shown('sequence.length')}"
             self.wrong("returns", f"a window of one step has no lambda-return; raise {raised}")
 
     @property

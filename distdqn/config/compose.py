@@ -27,8 +27,7 @@ WORST = (0, 3, 2, 1)
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The config that Hydra makes of `overrides`, resolved and checked. Raises `ConfigError`: one line that names the
-    key and what is allowed."""
+    """The config that Hydra makes of `overrides`, resolved and checked. Raises `ConfigError`, which names the key."""
     texts = _prepare(overrides, sweep=False)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -89,9 +88,8 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
 
     def run_dir(name: str) -> str:
-        of_hydra = HydraConfig.get() if HydraConfig.initialized() else None
-        if of_hydra is not None and of_hydra.mode == RunMode.MULTIRUN:
-            return f"{of_hydra.runtime.output_dir}/{name}"
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            return f"{HydraConfig.get().runtime.output_dir}/{name}"
         return f"runs/{name}-{stamp}"
 
     resolvers: dict[str, Callable[..., Any]] = {
@@ -117,11 +115,10 @@ def _best_form(values: dict[str, Any]) -> str:
 
 def _checked(values: DictConfig) -> RunConfig:
     try:
-        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _one_line(error) from None
-    assert isinstance(plain, dict)
-    return from_mapping(RunConfig, {str(key): value for key, value in plain.items()})
+    return from_mapping(RunConfig, plain)
 
 
 def _one_line(error: Exception) -> ConfigError:

@@ -3,9 +3,9 @@
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distdqn.config.run import RunConfig
 from distdqn.config.section import Section, describe, kinds_of, one_line
@@ -26,8 +26,7 @@ def experiments() -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One key, as `learner.batch_size`; `meaning` is one line, and empty where the name says it."""
 
     name: str
@@ -75,7 +74,6 @@ def _meanings(cls: type) -> dict[str, str]:
 
 
 def _written(value: Any) -> str:
-    """`value` as an override writes it."""
     if isinstance(value, tuple):
         return f"[{','.join(map(_written, value))}]"
     if value is None:

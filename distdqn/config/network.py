@@ -97,8 +97,7 @@ class HeadConfig(Section):
             self.refuse("hidden", "a list of whole numbers of at least 1")
         low, high = self.v_min, self.v_max
         if self.kind == "categorical" and (low is None or high is None or low >= high):
-            ends = f"{self.shown('v_min')} below {self.shown('v_max')}"
-            self.wrong("kind", f"needs a range of values, {ends}")
+            self.wrong("kind", f"needs a range of values, {self.shown('v_min')} below {self.shown('v_max')}")
         if self.rescale is not None and self.kind != "scalar":
             self.wrong("rescale", f"is for agent.network.head.kind=scalar, not {self.kind}")
 

@@ -1,6 +1,7 @@
 """KEY=VALUE as every door reads it: in Hydra's grammar of overrides, so that a value means the same everywhere."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,12 +14,10 @@ from distdqn.config import ConfigError
 
 
 def parse(text: str, sweep: bool = False) -> Override:
-    """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`. Raises `ConfigError`: one
-    line that shows `text`."""
-    try:
+    """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`. Raises `ConfigError`."""
+    override: Override | None = None
+    with suppress(HydraException):
         override = OverridesParser.create().parse_override(text)
-    except HydraException:
-        override = None
     if override is None or not override.key_or_group:
         raise ConfigError(f"{text}: not an override, write KEY=VALUE, and a value with = or brackets in quotes")
     if override.is_sweep_override() and not sweep:
@@ -43,8 +42,7 @@ def change(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
                 OmegaConf.update(changed, override.key_or_group, override.value(), merge=True, force_add=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{text}: {first_line(error)}") from None
-    plain: dict[str, Any] = OmegaConf.to_container(changed)  # type: ignore[assignment]
-    return plain
+    return OmegaConf.to_container(changed)  # type: ignore[return-value]
 
 
 def first_line(error: Exception) -> str:

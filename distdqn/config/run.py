@@ -189,11 +189,9 @@ class RunConfig(Section):
             fit = f"must fit into a segment, at most actors.rollout_steps={segment}"
             self.wrong(name, f"a window of {agent.window} steps {fit}")
         if self.learner.augment.kind != "none" and not agent.transitions:
-            keys = ("returns", "sequence.length", "network.memory.kind")
-            first, second, third = (agent.shown(key) for key in keys)
-            self.wrong(
-                "learner.augment.kind", f"is for single transitions, but {first}, {second} and {third} need more"
-            )
+            first, second, third = map(agent.shown, ("returns", "sequence.length", "network.memory.kind"))
+            why = f"is for single transitions, but {first}, {second} and {third} need more"
+            self.wrong("learner.augment.kind", why)
         if segment % agent.sequence.stride:
             stride = f"agent.sequence.length - agent.sequence.overlap = {agent.sequence.stride}"
             self.refuse("actors.rollout_steps", f"a multiple of {stride}")

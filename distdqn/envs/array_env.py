@@ -15,8 +15,6 @@ class ArrayEnv:
     def __init__(self, spec: EnvSpec, num_slots: int, seed: int) -> None:
         self.spec, self.num_slots = spec, num_slots
         self._rng = np.random.default_rng(seed)
-        self._age = np.zeros(num_slots, np.int64)
-        self._last = np.zeros(num_slots, bool)
 
     def _start(self, which: np.ndarray) -> None:
         """Starts the next episode of the slots in `which`, bool `[N]`."""
@@ -31,7 +29,7 @@ class ArrayEnv:
         raise NotImplementedError
 
     def reset(self) -> np.ndarray:
-        self._age[:], self._last = 0, np.zeros(self.num_slots, bool)
+        self._age, self._last = np.zeros(self.num_slots, np.int64), np.zeros(self.num_slots, bool)
         self._start(~self._last)
         return self._frames()
 

@@ -34,13 +34,11 @@ def check_game(config: EnvConfig) -> None:
     if config.game in known:
         return
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", config.game).lower()
-    near = difflib.get_close_matches(snake, known, n=3) or ["pong", "breakout", "space_invaders"]
-    names = ", ".join(near)
+    names = ", ".join(difflib.get_close_matches(snake, known, n=3) or ["pong", "breakout", "space_invaders"])
     raise ConfigError(f"env.game={config.game}: must be the snake_case id of an Atari game, such as {names}")
 
 
 def _load(config: EnvConfig, seed: int) -> Any:
-    """One silent emulator with the game of `config`."""
     check_game(config)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
@@ -48,10 +46,6 @@ def _load(config: EnvConfig, seed: int) -> Any:
     ale.setInt("random_seed", seed)
     ale.loadROM(str(roms.get_rom_path(config.game)))
     return ale
-
-
-def _actions(config: EnvConfig, ale: Any) -> list[Any]:
-    return list(ale.getLegalActionSet() if config.protocol.full_action_set else ale.getMinimalActionSet())
 
 
 def _spec(config: EnvConfig, actions: Iterable[Any]) -> EnvSpec:
@@ -62,7 +56,8 @@ def _spec(config: EnvConfig, actions: Iterable[Any]) -> EnvSpec:
 
 def atari_spec(config: EnvConfig) -> EnvSpec:
     """The spec of a game, from one emulator without threads; `ConfigError` for an unknown game."""
-    return _spec(config, _actions(config, _load(config, seed=0)))
+    ale = _load(config, seed=0)
+    return _spec(config, ale.getLegalActionSet() if config.protocol.full_action_set else ale.getMinimalActionSet())
 
 
 class AtariEnv:
@@ -82,9 +77,7 @@ class AtariEnv:
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
         check_game(config)
         protocol, side = config.protocol, config.frame_size or FRAME_SIZE
-        self.num_slots = num_slots
-        self._max_frames = protocol.max_frames
-        self._life_loss_terminates = protocol.life_loss_terminates
+        self.num_slots, self._protocol = num_slots, protocol
         self._seeds = slot_seeds(seed, num_slots)
         self._env: Any = AtariVectorEnv(
             config.game,
@@ -106,15 +99,10 @@ class AtariEnv:
             use_fire_reset=False,
         )
         self.spec = _spec(config, self._env.ale.get_action_set())
-        self._last = np.zeros(num_slots, bool)
-        self._truncated = np.zeros(num_slots, bool)
-        self._lives = np.zeros(num_slots, np.int64)
-        self._first_frame = np.zeros(num_slots, np.int64)
 
     def reset(self) -> np.ndarray:
         frame, info = self._env.reset(seed=self._seeds)
-        self._last = np.zeros(self.num_slots, bool)
-        self._truncated = np.zeros(self.num_slots, bool)
+        self._last, self._truncated = np.zeros((2, self.num_slots), bool)
         self._lives, self._first_frame = info["lives"], info["episode_frame_number"]
         return np.asarray(frame[:, 0])
 
@@ -127,10 +115,10 @@ class AtariEnv:
 
         lives, elapsed = info["lives"], info["episode_frame_number"] - self._first_frame
         over = over & ~dummy
-        self._truncated = (elapsed >= self._max_frames) & ~over & ~dummy
+        self._truncated = (elapsed >= self._protocol.max_frames) & ~over & ~dummy
         self._last = over | self._truncated
         # Some games show no lives for a few frames before the next one starts.
-        lost = (lives < self._lives) & (lives > 0) & ~dummy & self._life_loss_terminates
+        lost = (lives < self._lives) & (lives > 0) & ~dummy & self._protocol.life_loss_terminates
         self._lives = lives
         self._first_frame = np.where(dummy, info["episode_frame_number"], self._first_frame)
         reward = np.where(dummy, 0, reward).astype(np.float32)
@@ -141,14 +129,12 @@ class AtariEnv:
 
 
 class RenderedAtariEnv(AtariEnv):
-    """`AtariEnv` of one slot with `render`.
+    """`AtariEnv` of one slot with `render`. The vector environment keeps its screen to itself, so a second emulator
+    with the same seed is given the same actions for its colours alone: frames and rewards are those of the `AtariEnv`
+    with this seed."""
 
-    The vector environment keeps its screen to itself, so a second emulator with the same seed is given the
-    same actions for its colours alone: frames and rewards are those of the `AtariEnv` with this seed.
-    """
-
-    def __init__(self, config: EnvConfig, seed: int) -> None:
-        super().__init__(config, num_slots=1, threads=1, seed=seed)
+    def __init__(self, config: EnvConfig, num_slots: int = 1, threads: int = 1, seed: int = 0) -> None:
+        super().__init__(config, num_slots, threads, seed)
         self._config = config
         self._twin: Any = None
         self._twin_actions = list(self._env.ale.get_action_set())

@@ -11,21 +11,16 @@ ROWS, COLUMNS = 10, 5
 ACTIONS = ("left", "stay", "right")
 
 
-def catch_spec(config: EnvConfig) -> EnvSpec:
-    """Frames are uint8 `(10, 5)`, 0 or 255; one frame shows the whole state, so nothing is stacked."""
-    return EnvSpec("catch", (ROWS, COLUMNS), "uint8", 1, len(ACTIONS), 1, ACTIONS)
-
-
 class CatchEnv(ArrayEnv):
     """N games of Catch, all slots in one array operation.
 
     The ball starts in a random column of the top row and falls a row a step; the paddle starts in the middle
     of the bottom row. The ninth step ends the game with reward 1 (caught) or -1 (missed), every other step
-    gives 0. The best return is 1.
+    gives 0. The best return is 1. Frames are uint8 `(10, 5)`, 0 or 255, and show the whole state: nothing is stacked.
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        super().__init__(catch_spec(config), num_slots, seed)
+        super().__init__(EnvSpec("catch", (ROWS, COLUMNS), "uint8", 1, len(ACTIONS), 1, ACTIONS), num_slots, seed)
         self._rows = np.arange(num_slots)
         self._ball_x, self._paddle = np.zeros((2, num_slots), np.int64)
 

@@ -1,5 +1,4 @@
-"""The chain of Osband et al. 2016 (Bootstrapped DQN, section 5): a small reward beside the start, a large one
-at the far end."""
+"""The chain of Osband et al. 2016 (Bootstrapped DQN, section 5): a small reward near, a large one far away."""
 
 import numpy as np
 
@@ -15,27 +14,20 @@ START = 1
 """The second state from the left."""
 
 
-def chain_spec(config: EnvConfig) -> EnvSpec:
-    """Frames are the state in thermometer code, float32 `(length,)`."""
-    return EnvSpec(f"chain/{config.length}", (config.length,), "float32", 1, 2, 1, ("0", "1"))
-
-
 def step_limit(config: EnvConfig) -> int:
     """Steps of an episode, N + 9, which leave time for twelve rewards at the far end (eleven where N = 2)."""
     return config.length + EXTRA_STEPS
 
 
 def observations(config: EnvConfig) -> np.ndarray:
-    """The frame of every state s, whose x-th component is 1(x <= s), float32 `[N, N]`."""
+    """The frame of every state s, in thermometer code: the x-th component is 1(x <= s), float32 `[N, N]`."""
     return np.tri(config.length, dtype=np.float32)
 
 
 def right_action(config: EnvConfig) -> np.ndarray:
-    """The action that moves right in each state, int64 `[N]`; the other one moves left.
-
-    Drawn once for each length, the same in every run. Were it one action everywhere, as in the paper, an untrained
-    network whose greedy action is the same in every state would have an even chance of walking to the far end.
-    """
+    """The action that moves right in each state, int64 `[N]`; the other one moves left. Drawn once for each length, the
+    same in every run. Were it one action everywhere, as in the paper, an untrained network whose greedy action is the
+    same in every state would have an even chance of walking to the far end."""
     return np.random.default_rng(config.length).integers(2, size=config.length)
 
 
@@ -70,7 +62,8 @@ class ChainEnv(ArrayEnv):
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        super().__init__(chain_spec(config), num_slots, seed)
+        spec = EnvSpec(f"chain/{config.length}", (config.length,), "float32", 1, 2, 1, ("0", "1"))
+        super().__init__(spec, num_slots, seed)
         self.step_limit = step_limit(config)
         self._observations = observations(config)
         self._right = right_action(config)

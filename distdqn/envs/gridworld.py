@@ -14,12 +14,6 @@ STEP_LIMIT = 100
 """Steps after which an episode is truncated."""
 
 
-def gridworld_spec(config: EnvConfig) -> EnvSpec:
-    """Frames are the one-hot state, float32 `(size^2,)`; state = row * size + column."""
-    n = config.size
-    return EnvSpec(f"gridworld/{n}x{n}", (n * n,), "float32", 1, len(ACTIONS), 1, ACTIONS)
-
-
 def goal(config: EnvConfig) -> int:
     """The state in the bottom right corner: reward 1, terminal."""
     return config.size**2 - 1
@@ -38,7 +32,7 @@ def nonterminal(config: EnvConfig) -> np.ndarray:
 
 
 def observations(config: EnvConfig) -> np.ndarray:
-    """The frame of every state, float32 `[size^2, size^2]`."""
+    """The frame of every state, one-hot with state = row * size + column, float32 `[size^2, size^2]`."""
     return np.eye(config.size**2, dtype=np.float32)
 
 
@@ -65,7 +59,9 @@ class GridworldEnv(ArrayEnv):
     step_limit = STEP_LIMIT
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        super().__init__(gridworld_spec(config), num_slots, seed)
+        n = config.size
+        spec = EnvSpec(f"gridworld/{n}x{n}", (n * n,), "float32", 1, len(ACTIONS), 1, ACTIONS)
+        super().__init__(spec, num_slots, seed)
         self._config = config
         self._next_state, reward = transitions(config)
         self._reward = reward.astype(np.float32)

@@ -30,13 +30,6 @@ def make_one(config: EnvConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         raise ConfigError(f"env.id={config.id}: cannot be made: {one_line(error)}") from error
 
 
-def _actions(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[int, int]:
-    """The first action and the number of actions."""
-    if not isinstance(space, Discrete):
-        raise ConfigError(f"env.id={config.id}: needs a discrete action space, it has {one_line(space)}")
-    return int(space.start), int(space.n)
-
-
 def _observation(config: EnvConfig, space: gymnasium.Space[Any]) -> tuple[tuple[int, ...], str, Encode]:
     """Shape and dtype of a frame, and the function that makes one of an observation."""
     if isinstance(space, Discrete):
@@ -74,19 +67,14 @@ def _image(config: EnvConfig, space: Box) -> tuple[tuple[int, ...], str, Encode]
     return (height, width) if grey else (height, width, *channels), np.dtype(space.dtype).name, encode
 
 
-def _spec(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> EnvSpec:
-    _, num_actions = _actions(config, env.action_space)
-    shape, dtype, _ = _observation(config, env.observation_space)
-    return EnvSpec(f"gym/{config.id}", shape, dtype, config.stack if len(shape) > 1 else 1, num_actions)
-
-
-def gym_spec(config: EnvConfig) -> EnvSpec:
-    """The spec of `env.id`; `ConfigError` where it is unknown or its spaces are not supported."""
-    env = make_one(config)
-    try:
-        return _spec(config, env)
-    finally:
-        env.close()
+def _described(config: EnvConfig, env: gymnasium.Env[Any, Any]) -> tuple[EnvSpec, int, Encode]:
+    """The spec, the first action, and the function that makes a frame of an observation."""
+    actions = env.action_space
+    if not isinstance(actions, Discrete):
+        raise ConfigError(f"env.id={config.id}: needs a discrete action space, it has {one_line(actions)}")
+    shape, dtype, encode = _observation(config, env.observation_space)
+    stack = config.stack if len(shape) > 1 else 1
+    return EnvSpec(f"gym/{config.id}", shape, dtype, stack, int(actions.n)), int(actions.start), encode
 
 
 class GymEnv:
@@ -100,11 +88,8 @@ class GymEnv:
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, **kwargs: Any) -> None:
         self.num_slots = num_slots
         self._envs = [make_one(config, **kwargs) for _ in range(num_slots)]
-        self.spec = _spec(config, self._envs[0])
-        self._first_action, _ = _actions(config, self._envs[0].action_space)
-        _, _, self._encode = _observation(config, self._envs[0].observation_space)
+        self.spec, self._first_action, self._encode = _described(config, self._envs[0])
         self._seeds = slot_seeds(seed, num_slots)
-        self._last = np.zeros(num_slots, bool)
 
     def _new_frames(self) -> np.ndarray:
         self._newest = np.empty((self.num_slots, *self.spec.frame_shape), self.spec.frame_dtype)
@@ -142,10 +127,10 @@ class RenderedGymEnv(GymEnv):
     """`GymEnv` of one slot with `render`: the environment's own picture or, where it has none (classic
     control needs pygame for that), its observation drawn."""
 
-    def __init__(self, config: EnvConfig, seed: int) -> None:
+    def __init__(self, config: EnvConfig, num_slots: int = 1, threads: int = 1, seed: int = 0) -> None:
         self._draws_itself = _draws_itself(config)
         mode = {"render_mode": "rgb_array"} if self._draws_itself else {}
-        super().__init__(config, num_slots=1, threads=1, seed=seed, **mode)
+        super().__init__(config, num_slots, threads, seed, **mode)
 
     def render(self) -> np.ndarray:
         """uint8 `[H, W, 3]`."""

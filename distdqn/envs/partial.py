@@ -35,17 +35,13 @@ def partial_spec(config: EnvConfig, spec: EnvSpec) -> EnvSpec:
 
 
 class PartialEnv:
-    """A `VectorEnv` whose frames lose the components in `env.hide` and flicker.
-
-    Each frame of each slot, also the first one of an episode, is blank (all zero) with probability `env.flicker`,
-    independently of all others, as in the flickering Pong of Hausknecht and Stone 2015. Rewards and ends are untouched.
-    """
+    """A `VectorEnv` whose frames lose the components in `env.hide` and flicker. Each frame of each slot, also the first
+    one of an episode, is blank (all zero) with probability `env.flicker`, independently of all others, as in the
+    flickering Pong of Hausknecht and Stone 2015. Rewards and ends are untouched."""
 
     def __init__(self, env: VectorEnv, config: EnvConfig, seed: int) -> None:
         self.spec = partial_spec(config, env.spec)
-        self.num_slots = env.num_slots
-        self._env = env
-        self._flicker = config.flicker
+        self.num_slots, self._env, self._flicker = env.num_slots, env, config.flicker
         self._seen = np.setdiff1d(np.arange(env.spec.frame_shape[0]), config.hide) if config.hide else None
         self._rng = np.random.default_rng([seed, _STREAM])
 

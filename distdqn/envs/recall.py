@@ -16,17 +16,10 @@ QUESTION = CUES
 COLOURS = ((200, 60, 60), (60, 160, 60), (80, 80, 220), (210, 180, 50))
 
 
-def recall_spec(config: EnvConfig) -> EnvSpec:
-    """Frames are the one-hot cue and the question's flag, float32 `(5,)`."""
-    return EnvSpec(f"recall/{config.length}", (CUES + 1,), "float32", 1, CUES, 1, ACTIONS)
-
-
 def observations(config: EnvConfig) -> np.ndarray:
-    """The frame of each cue and step, float32 `[CUES, length + 2, CUES + 1]`.
-
-    Step 0 shows the cue, steps 1 to `length` are the corridor (all zero), the last one is the question. The
-    frame after the answer, which no action is taken on, is zero and not among them.
-    """
+    """The frame of each cue and step, float32 `[CUES, length + 2, CUES + 1]`. Step 0 shows the cue, steps 1 to `length`
+    are the corridor (all zero), the last one is the question. The frame after the answer, which no action is taken on,
+    is zero and not among them."""
     frames = np.zeros((CUES, config.length + 2, CUES + 1), np.float32)
     frames[:, 0, :CUES] = np.eye(CUES)
     frames[:, -1, QUESTION] = 1
@@ -48,7 +41,8 @@ class RecallEnv(ArrayEnv):
     """
 
     def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int) -> None:
-        super().__init__(recall_spec(config), num_slots, seed)
+        spec = EnvSpec(f"recall/{config.length}", (CUES + 1,), "float32", 1, CUES, 1, ACTIONS)
+        super().__init__(spec, num_slots, seed)
         after = np.zeros((CUES, 1, CUES + 1), np.float32)
         self._observations = np.concatenate([observations(config), after], axis=1)
         self._rewards = rewards().astype(np.float32)

@@ -10,16 +10,8 @@ from distdqn.types import EnvSpec, EnvStep
 
 
 class VectorEnv(Protocol):
-    """N slots that step together and start their next episode by themselves.
-
-    The loop that calls it, with one autoreset dummy after each `last`:
-
-        history = History(env.spec, env.reset())  # newest frames, [N, *frame_shape]
-        while running:
-            action = policy(history.stacks, history.age)  # int64 [N]
-            step = env.step(action)                       # where `history.dummy`, this action was ignored
-            history.push(step.frame, step.last)           # after `last`, the next step gives the next first frame
-        env.close()
+    """N slots that step together and start their next episode by themselves: the step after a `last` is a dummy, whose
+    action is ignored and which gives the next first frame. `act.history` shows the loop that calls it.
 
     Frames are never stacked here. Arrays that were handed out are the caller's: no later step writes to them.
     The same configuration, number of slots and seed give the same stream for the same actions.
@@ -30,15 +22,12 @@ class VectorEnv(Protocol):
 
     def reset(self) -> np.ndarray:
         """Starts all slots, once, before the first step, and gives their first frames, as `EnvStep.frame`."""
-        ...
 
     def step(self, action: np.ndarray) -> EnvStep:
         """One step of all slots with `action` int `[N]` in [0, A); anything else raises `ValueError`."""
-        ...
 
     def close(self) -> None:
         """Frees emulators and threads; a second call does nothing."""
-        ...
 
 
 class RenderedEnv(VectorEnv, Protocol):
@@ -46,7 +35,6 @@ class RenderedEnv(VectorEnv, Protocol):
 
     def render(self) -> np.ndarray:
         """The picture of the state after the last `reset` or `step`, uint8 `[H, W, 3]`."""
-        ...
 
 
 def check_actions(action: np.ndarray, num_slots: int, num_actions: int) -> np.ndarray:
@@ -84,11 +72,9 @@ def _area_means(image: np.ndarray, rows: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, C]` to `height` and `width`: each new pixel is the mean of the area that it covers.
-
-    As ALE's (OpenCV's INTER_AREA) up to rounding. Pillow's box filter is not: it weighs whole pixels.
-    Sums and no matrix products, which would start threads for so little.
-    """
+    """uint8 `[H, W]` or `[H, W, C]` to `height` and `width`: each new pixel is the mean of the area that it covers. As
+    ALE's (OpenCV's INTER_AREA) up to rounding. Pillow's box filter is not: it weighs whole pixels. Sums and no matrix
+    products, which would start threads for so little."""
     if image.shape[:2] == (height, width):
         return image
     if image.ndim == 3:

@@ -78,8 +78,7 @@ class Penalty(Auxiliary):
 
 
 class Autoencoder(Auxiliary):
-    """A decoder behind the Q-network's own torso: draws an observation's planes again from the torso's last maps
-    (Lange and Riedmiller 2010)."""
+    """A decoder behind the Q-network's own torso: draws an observation's planes again (Lange and Riedmiller 2010)."""
 
     def __init__(self, config: AuxiliaryConfig, network: QNetwork, spec: EnvSpec) -> None:
         super().__init__()
@@ -88,8 +87,7 @@ class Autoencoder(Auxiliary):
 
     def logits(self, network: QNetwork, observation: Tensor) -> Tensor:
         """Logits of pixels in [0, 1], float32 `[B, S * C, H, W]`, for an `observation` of that shape."""
-        maps: Tensor = self.decoder(network.torso(network.scaled(observation)))
-        return maps
+        return self.decoder(network.torso(network.scaled(observation)))
 
     def error(self, features: Tensor, observation: Tensor) -> Tensor:
         """Mean binary cross-entropy of the pixels of `observation` drawn from the torso's `features` `[B, F]`."""

@@ -89,18 +89,12 @@ class Bellman:
         self.bootstrap: Bootstrap = build(config.bootstrap, BOOTSTRAPS)
 
     def reward(self, reward: Tensor, q_tm1: Tensor | None, action: Tensor) -> Tensor:
-        """`reward` `[P]`, with what the bootstrap adds to it; `q_tm1` `[P, A]` are then the target network's values
-        before the action, else None."""
+        """`reward` `[P]` plus the bootstrap's; `q_tm1` `[P, A]`: the target network's before the action, or None."""
         return reward if q_tm1 is None else reward + self.bootstrap.reward(self.head.unscaled(q_tm1), action)
 
     def target(self, reward: Tensor, discount: Tensor, values_t: Values, selector: Tensor | None) -> Tensor:
-        """What the value of the action taken should be: `[P]`, or of a distribution `[P, Z]`.
-
-        Args:
-            reward, discount: float32 `[P]`, n-step returns and their discounts.
-            values_t: the target network's, of the bootstrap observation.
-            selector: `[P, A]`, the online network's values there, where the bootstrap needs them.
-        """
+        """As `Head.target`, `[P]` or `[P, Z]`, by the bootstrap's policy; `selector` `[P, A]`: the online network's
+        values of the bootstrap observation, where the bootstrap needs them."""
         policy, bonus = self.bootstrap.policy(self.head.unscaled(values_t.q), selector)
         return self.head.target(values_t, policy, bonus, reward, discount)
 

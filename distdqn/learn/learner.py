@@ -7,17 +7,11 @@ from torch import Tensor
 
 from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.config.section import build
+from distdqn.learn import optimizer as optimizers
 from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary, Penalty
 from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
 from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Objective, horizon_at
-from distdqn.learn.optimizer import (
-    clip_gradients,
-    make_optimizer,
-    optimizer_state,
-    restore_optimizer,
-    set_learning_rate,
-)
 from distdqn.learn.pace import make_pace
 from distdqn.learn.pretrained import load_torso
 from distdqn.learn.report import Report
@@ -43,8 +37,7 @@ def pick_device(name: str) -> torch.device:
 def make_loss(
     config: AgentConfig, learner: LearnerConfig, stack: int, online: QNetwork, target: QNetwork, compiled: bool = False
 ) -> Objective:
-    """The loss of `config` over windows: of single transitions where that is all it needs, else of sequences, which
-    are never `compiled`."""
+    """The loss of `config` over windows: of single transitions where that is all it needs, else of sequences."""
     if config.transitions:
         return make_transition_loss(config, learner, stack, online, target, compiled)
     return make_sequence_loss(config, stack, online, target)
@@ -71,19 +64,15 @@ class Learner:
         self.objective = make_loss(agent, config, spec.stack, self.online, self.target, self.pace.compiled)
         shared = (p for a in self.auxiliaries.values() for p in a.shared)
         self.parameters = [*self.online.parameters(), *shared]
-        self.optimizer = make_optimizer(config.optimizer, self.parameters)
+        self.optimizer = optimizers.make_optimizer(config.optimizer, self.parameters)
         self.to_device = ToDevice(self.device)
         self.generator, self.target_generator = torch.Generator(self.device), torch.Generator(self.device)
-        self.updates = 0
-        self.bad_in_a_row = 0
+        self.updates = self.bad_in_a_row = 0
 
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
-        network.bf16 = self.config.precision == "bfloat16" or (
-            self.config.precision == "auto"
-            and self.spec.pixels
-            and (self.device.type == "cuda" or cpu_has("avx512_bf16"))
-        )
+        fast = self.spec.pixels and (self.device.type == "cuda" or cpu_has("avx512_bf16"))
+        network.bf16 = fast if self.config.precision == "auto" else self.config.precision == "bfloat16"
         return network
 
     def _auxiliaries(self) -> dict[str, Auxiliary]:
@@ -109,7 +98,7 @@ class Learner:
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number
         self._center(parts)
         minibatches = join_parts(parts)
-        step_size = set_learning_rate(self.optimizer, self.config.optimizer, self.updates, progress)
+        step_size = optimizers.set_learning_rate(self.optimizer, self.config.optimizer, self.updates, progress)
         prepared = self.pace.prepared(self.to_device(minibatches), lambda: self.updates, self.target_update.jumps)
         for arrays, (batch, ready) in zip(minibatches, prepared, strict=True):
             self._fresh_noise()
@@ -117,7 +106,7 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             extra, metrics = self._beside(batch)
             self.pace.backward(found.loss if extra is None else found.loss + extra)
-            norm = clip_gradients(self.config.optimizer, self.parameters)
+            norm = optimizers.clip_gradients(self.config.optimizer, self.parameters)
             if bool(torch.isfinite(norm + found.loss.detach())):
                 self._step()
                 for auxiliary in self.auxiliaries.values():
@@ -139,7 +128,6 @@ class Learner:
         return sum(terms[1:], terms[0]) if terms else None, metrics
 
     def _step(self) -> None:
-        """One step of the optimizer, and what follows it."""
         self.optimizer.step()
         self.updates += 1
         self.bad_in_a_row = 0
@@ -187,7 +175,7 @@ class Learner:
         return {
             "online": self.online.arrays(),
             "target": self.target.arrays(),
-            "optimizer": optimizer_state(self.optimizer),
+            "optimizer": optimizers.optimizer_state(self.optimizer),
             "updates": self.updates,
             "auxiliaries": {name: auxiliary.state() for name, auxiliary in self.auxiliaries.items()},
         }
@@ -196,7 +184,7 @@ class Learner:
         """Takes over what `state` gave; ValueError where that belongs to another network or optimizer."""
         self.online.load_arrays(state["online"])
         self.target.load_arrays(state["target"])
-        restore_optimizer(self.optimizer, state["optimizer"])
+        optimizers.restore_optimizer(self.optimizer, state["optimizer"])
         for name, auxiliary in self.auxiliaries.items():
             auxiliary.restore(state["auxiliaries"][name])
         self.updates = int(state["updates"])

@@ -42,11 +42,9 @@ class Outcome(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """A loss function in two parts, `learn(prepare(batch, horizon, generator), generator)`.
-
-    `prepare` does what needs no weights but the target network's, so that it may be done for the next minibatch
-    while this one is learned from: it must neither read nor change anything else that `learn` changes.
-    """
+    """A loss function in two parts, `learn(prepare(batch, horizon, generator), generator)`. `prepare` does what needs
+    no weights but the target network's, so that it may be done for the next minibatch while this one is learned from:
+    it must neither read nor change anything else that `learn` changes."""
 
     prepare: Callable[[Minibatch, Horizon, torch.Generator], Any]
     learn: Callable[[Any, torch.Generator], Outcome]

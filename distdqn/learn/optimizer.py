@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from distdqn.config import OptimizerConfig
 
 
-class CenteredRMSProp(torch.optim.Optimizer):
+class CenteredRMSProp(Optimizer):
     """RMSProp as in DQN 2015: p -= lr g / sqrt(E[g^2] - E[g]^2 + eps), eps inside the root
     (Graves 2013, equations 38 to 45, without momentum; the code of Mnih et al. 2015).
 
@@ -28,8 +29,7 @@ class CenteredRMSProp(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             for p in params:
                 if not self.state[p]:
-                    self.state[p]["mean"] = torch.zeros_like(p)
-                    self.state[p]["square"] = torch.zeros_like(p)
+                    self.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
             grads: list[Tensor] = [p.grad for p in params]
             means = [self.state[p]["mean"] for p in params]
             squares = [self.state[p]["square"] for p in params]
@@ -46,7 +46,7 @@ class CenteredRMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
 
 
-def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> Optimizer:
     """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone."""
     params, lr = list(params), config.learning_rate
     epsilon = config.epsilon or (0.01 if config.kind == "rmsprop" else 1.5e-4)
@@ -80,9 +80,7 @@ def learning_rate(config: OptimizerConfig, updates: int, progress: float) -> flo
     return config.learning_rate
 
 
-def set_learning_rate(
-    optimizer: torch.optim.Optimizer, config: OptimizerConfig, updates: int, progress: float
-) -> float:
+def set_learning_rate(optimizer: Optimizer, config: OptimizerConfig, updates: int, progress: float) -> float:
     """Gives `optimizer` its `learning_rate`, and the caller too."""
     lr = learning_rate(config, updates, progress)
     for group in optimizer.param_groups:
@@ -102,28 +100,23 @@ def clip_gradients(config: OptimizerConfig, params: list[nn.Parameter]) -> Tenso
     return norm
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     """The optimizer's moments as arrays, by parameter number and name; settings come from the config."""
-    state = optimizer.state_dict()["state"]
-    return {
-        str(i): {k: v.detach().cpu().numpy().copy() for k, v in s.items() if v is not None} for i, s in state.items()
-    }
+    state = optimizer.state_dict()["state"].items()
+    return {str(i): {k: v.detach().cpu().numpy().copy() for k, v in s.items() if v is not None} for i, s in state}
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What the optimizer remembers of each parameter."""
+def _moments(optimizer: Optimizer) -> set[str]:
+    momentum = {"momentum_buffer"} if optimizer.defaults.get("momentum") else set()
     if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
         return {"step", "exp_avg", "exp_avg_sq"}
     if isinstance(optimizer, torch.optim.RMSprop):
-        return {"step", "square_avg"} | ({"momentum_buffer"} if optimizer.defaults["momentum"] else set())
-    if isinstance(optimizer, CenteredRMSProp):
-        return {"mean", "square"}
-    return {"momentum_buffer"} if optimizer.defaults["momentum"] else set()
+        return {"step", "square_avg"} | momentum
+    return {"mean", "square"} if isinstance(optimizer, CenteredRMSProp) else momentum
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what `optimizer_state` of the same optimizer over the same network gave. Raises `ValueError`: moments
-    of another network or optimizer."""
+def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Takes over what `optimizer_state` gave; ValueError where that belongs to another network or optimizer."""
     own = optimizer.state_dict()
     shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     for i, moments in state.items():

@@ -16,15 +16,12 @@ from distdqn.nets.qnetwork import QNetwork
 
 Prepare = Callable[[Minibatch, int], Any]
 """A minibatch and the number of its update, to what the loss starts from."""
+Ready = Iterator[tuple[Minibatch, Any]]
+"""Minibatches, each with what was prepared of it."""
 
 
 class Pace:
-    """One thing after the other.
-
-    Loop:
-        for batch, ready in pace.prepared(batches, lambda: updates, jumps):
-            loss = ...                # from `ready`
-            pace.backward(loss)
+    """One thing after the other. `Learner.update` has the loop over what is `prepared`.
 
     Args:
         prepare: makes of a minibatch what the loss starts from.
@@ -34,9 +31,7 @@ class Pace:
     def __init__(self, prepare: Prepare, threads: int, compiled: bool) -> None:
         self.prepare, self.threads, self.compiled = prepare, threads, compiled
 
-    def prepared(
-        self, batches: Iterable[Minibatch], updates: Callable[[], int], jumps: Callable[[int], bool]
-    ) -> Iterator[tuple[Minibatch, Any]]:
+    def prepared(self, batches: Iterable[Minibatch], updates: Callable[[], int], jumps: Callable[[int], bool]) -> Ready:
         """Each minibatch with what `prepare` made of it.
 
         Args:
@@ -53,20 +48,15 @@ class Pace:
 
 class SideBySide(Pace):
     """A second thread prepares the next minibatch while this one is learned from, and computes gradients of weights
-    where `gradients` are given.
-
-    On a CPU two threads that do different things are faster than two that share each operation: nobody waits for the
-    other at the end of every layer, least of all while another process has its core.
-    """
+    where `gradients` are given. On a CPU two threads that do different things are faster than two that share each
+    operation: nobody waits for the other at the end of every layer, least of all while another process has its core."""
 
     def __init__(self, prepare: Prepare, threads: int, compiled: bool) -> None:
         super().__init__(prepare, threads, compiled)
         self.pool = ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (1,))
         self.gradients: WeightGradients | None = None
 
-    def prepared(
-        self, batches: Iterable[Minibatch], updates: Callable[[], int], jumps: Callable[[int], bool]
-    ) -> Iterator[tuple[Minibatch, Any]]:
+    def prepared(self, batches: Iterable[Minibatch], updates: Callable[[], int], jumps: Callable[[int], bool]) -> Ready:
         everything = list(batches)
         ahead: tuple[int, Future[Any]] | None = None
         for i, batch in enumerate(everything):

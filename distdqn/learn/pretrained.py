@@ -21,8 +21,7 @@ def save_torso(network: QNetwork, path: Path) -> None:
 
 
 def load_torso(network: QNetwork, path: str) -> None:
-    """Takes over what `save_torso` of the same torso wrote. Raises `ConfigError`: no such file, not a file of weights,
-    or those of another torso."""
+    """Takes over what `save_torso` of the same torso wrote. Raises `ConfigError` for anything else."""
     key = f"agent.network.torso.pretrained={path}"
     try:
         weights = load_file(path)

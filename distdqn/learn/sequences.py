@@ -33,7 +33,6 @@ class WindowSteps(NamedTuple):
 def unpack(batch: Minibatch, stack: int) -> WindowSteps:
     """Every observation of the windows, from the raw frames. A dummy's observation is the one that came with the end of
     its episode, so its planes are as old as that."""
-    dummy = batch.dummy
     age = torch.cat([batch.age, batch.age[:, -1:] + 1], 1)
     start = age == 0
     after = torch.cat([torch.full_like(age[:, :1], stack), age[:, :-1] + 1], 1)
@@ -45,7 +44,7 @@ def unpack(batch: Minibatch, stack: int) -> WindowSteps:
         observation = stack_frames(windows.flatten(0, 1), age.flatten(), stack).unflatten(0, windows.shape[:2])
     none = torch.zeros_like(batch.action[:, :1])
     action = torch.cat([batch.action, none], 1)
-    return WindowSteps(observation, start, dummy, action, torch.cat([batch.reward, none.to(batch.reward)], 1))
+    return WindowSteps(observation, start, batch.dummy, action, torch.cat([batch.reward, none.to(batch.reward)], 1))
 
 
 def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target: QNetwork) -> Objective:

@@ -46,8 +46,7 @@ class TargetUpdate:
 @torch.no_grad()
 def shrink_and_perturb(network: QNetwork, fresh: QNetwork, keep: float) -> None:
     """Moves the torso towards newly initialized weights, keep theta + (1 - keep) phi, and starts everything behind it
-    anew (D'Oro et al. 2023; Schwarzer et al. 2023, section 3; Ash and Adams 2020). `fresh`: the same network, newly
-    initialized."""
+    anew (D'Oro et al. 2023; Schwarzer et al. 2023, section 3; Ash and Adams 2020). `fresh`: newly initialized."""
     new = fresh.state_dict()
     for name, value in network.state_dict().items():
         if name.startswith("torso.") and value.is_floating_point():

@@ -24,10 +24,7 @@ class WeightGradients:
     input is what the pass goes on with. So on a CPU the two are computed side by side. With one thread each, what
     comes out is the same to the bit (but for the order in which more than two contributions to one are added).
 
-    Loop:
-        with gradients:
-            loss.backward()
-        # now every parameter has its `grad`
+    After `with gradients: loss.backward()` every parameter has its `grad`.
 
     Args:
         network: its convolutions and wide fully connected layers are changed in place, other layers stay.
@@ -43,13 +40,10 @@ class WeightGradients:
 
     def _forward(self, layer: Any, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and layer.weight.requires_grad:
-            out: Tensor = _Aside.apply(x, layer.weight, layer, self._begin)
-        else:
-            out = type(layer).forward(layer, x)
-        return out
+            return _Aside.apply(x, layer.weight, layer, self._begin)
+        return type(layer).forward(layer, x)
 
     def _begin(self, layer: nn.Module, job: Job, aside: bool) -> None:
-        """Begins `job` aside, or does it here."""
         done: Future[Gradient] = Future()
         if aside:
             done = self._submit(job)
@@ -61,8 +55,7 @@ class WeightGradients:
         self._running.clear()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for what is still computed and adds all of it to the parameters' `grad`. Raises `Exception`: whatever
-        computing a gradient has raised."""
+        """Waits for what is still computed and adds it to the parameters' `grad`; raises what that has raised."""
         if kind is not None:
             return
         for layer, done in self._running:
@@ -102,8 +95,7 @@ def _gradients(layer: Any, out: Tensor, x: Tensor, weight: Tensor, which: tuple[
     own = which[1] and layer.bias is not None
     if isinstance(layer, nn.Conv2d):
         shapes = [layer.out_channels], layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups
-        found: Any = torch.ops.aten.convolution_backward(out, x, weight, *shapes, [*which, own])
-        return found
+        return torch.ops.aten.convolution_backward(out, x, weight, *shapes, [*which, own])
     of_x = out @ weight if which[0] else None
     rows = out.flatten(0, -2)
     of_weight = rows.t() @ x.flatten(0, -2) if which[1] else None

@@ -33,5 +33,4 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         maps = F.interpolate(self.maps(features), self.size, mode="bilinear", align_corners=False)
-        logits: Tensor = self.image(maps)
-        return logits
+        return self.image(maps)

@@ -1,5 +1,4 @@
-"""The heads, from features to action values or to their distributions: each is a kind of value with the equations that
-it is learned by."""
+"""From features to action values or their distributions: each head has the equations that its values are learned by."""
 
 from math import pi
 from typing import Any, NamedTuple
@@ -28,16 +27,14 @@ class Values(NamedTuple):
 
 
 class _Stream(nn.Sequential):
-    """Fully connected layers. The last one computes in float32 under autocast too, because small differences
-    between actions decide."""
+    """Fully connected layers. The last one is float32 under autocast too: small differences between actions decide."""
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self
         for layer in hidden:
             x = layer(x)
         with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = last(x.float())
-        return out
+            return last(x.float())
 
 
 def _stream(config: HeadConfig, features: int, out: int) -> _Stream:
@@ -83,8 +80,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def fractions(self, rows: int, generator: torch.Generator, online: bool) -> Tensor | None:
-        """Quantile fractions `[rows, Z]` for `forward` in an update, of the online or of the target network; None
-        where the head has none to draw."""
+        """Quantile fractions `[rows, Z]` for `forward` in an update, of the online or target network, or None."""
         return None
 
     def unscaled(self, q: Tensor) -> Tensor:
@@ -95,13 +91,11 @@ class Head(nn.Module):
         """The inverse of `unscaled`."""
         return value
 
-    def target(
-        self, values_t: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor
-    ) -> Tensor:
+    def target(self, values: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor) -> Tensor:
         """What the value of the action taken should be, for P positions: `[P]`, or of a distribution `[P, Z]`.
 
         Args:
-            values_t: the target network's, of the bootstrap observation.
+            values: the target network's, of the bootstrap observation.
             policy: float32 `[P, A]`, probabilities of the next action. bonus: `[P, A]`, what each gives besides.
             reward, discount: float32 `[P]`, n-step returns and their discounts.
         """
@@ -132,10 +126,8 @@ class ScalarHead(Head):
     def scaled(self, value: Tensor) -> Tensor:
         return value if self.epsilon is None else rescale.h(value, self.epsilon)
 
-    def target(
-        self, values_t: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor
-    ) -> Tensor:
-        return self.scaled(reward + discount * bootstrap.state_value(self.unscaled(values_t.q), policy, bonus))
+    def target(self, values: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor) -> Tensor:
+        return self.scaled(reward + discount * bootstrap.state_value(self.unscaled(values.q), policy, bonus))
 
     def loss(self, values: Values, action: Tensor, target: Tensor, huber: bool) -> tuple[Tensor, Tensor]:
         """The priority is |TD error| (Schaul et al. 2016)."""
@@ -158,10 +150,8 @@ class CategoricalHead(Head):
         dist = self.numbers(features).log_softmax(-1)
         return Values((dist.exp() * self.support).sum(-1), dist)
 
-    def target(
-        self, values_t: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor
-    ) -> Tensor:
-        return categorical.categorical_target(values_t.dist, policy, bonus, reward, discount, self.support)
+    def target(self, values: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor) -> Tensor:
+        return categorical.categorical_target(values.dist, policy, bonus, reward, discount, self.support)
 
     def loss(self, values: Values, action: Tensor, target: Tensor, huber: bool) -> tuple[Tensor, Tensor]:
         """Cross-entropy; the priority is the Kullback-Leibler divergence (Hessel et al. 2018)."""
@@ -187,10 +177,8 @@ class QuantileHead(Head):
         dist = self.numbers(features)
         return Values(dist.mean(-1), dist, self.tau.expand(len(dist), -1))
 
-    def target(
-        self, values_t: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor
-    ) -> Tensor:
-        return quantile.quantile_target(values_t.dist, policy, bonus, reward, discount)
+    def target(self, values: Values, policy: Tensor, bonus: Tensor | None, reward: Tensor, discount: Tensor) -> Tensor:
+        return quantile.quantile_target(values.dist, policy, bonus, reward, discount)
 
     def loss(self, values: Values, action: Tensor, target: Tensor, huber: bool) -> tuple[Tensor, Tensor]:
         """The quantile loss, which is the priority too (Clark et al. 2024)."""

@@ -68,8 +68,7 @@ class Recurrent(Memory):
         self.recurrent = nn.Linear(units, self.gates * units, bias=self.recurrent_bias)
 
     def cell(self, x: Tensor, state: Tensor) -> Tensor:
-        """The next state `[B, M]`, of which the first `units` numbers are h, from the projected input
-        `[B, gates * units]`."""
+        """The next state `[B, M]`, which begins with h, from the projected input `[B, gates * units]`."""
         raise NotImplementedError
 
     def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,17 +158,10 @@ class Transformer(Memory):
         return x, torch.cat([*after, live.sum(1, keepdim=True).to(x.dtype)], -1)
 
     def _mask(self, count: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Who sees whom, among the keys: the `past` steps in the state and the T of the window.
-
-        Args:
-            count: float32 `[B]`, how many of the steps in the state are real.
-            start: bool `[B, T]`.
-
-        Returns:
-            The distance of keys from queries, clamped to the attended ones, int64 `[T, past + T]`; which keys
-            each query attends to, bool `[B, T, past + T]`; and which of the last `past` keys the step after the
-            window may still attend to, bool `[B, past]`.
-        """
+        """Who sees whom, among the keys: the `past` steps in the state, `count` float32 `[B]` of them real, and the T
+        of the window. Gives the distance of keys from queries, clamped to the attended, int64 `[T, past + T]`; which
+        keys each query attends to, bool `[B, T, past + T]`; and which of the last `past` keys the step after the window
+        may still attend to, bool `[B, past]`."""
         t, past = start.shape[1], self.past
         key = torch.arange(past + t, device=start.device)
         distance = key[past:].unsqueeze(1) - key

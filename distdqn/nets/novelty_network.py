@@ -16,9 +16,8 @@ PREFIX = "novelty/"
 
 
 class Normalizer(nn.Module):
-    """(x - mean) / std of each component, clipped to +-5 (Burda et al. 2019, section 2.4): a random network can
-    not adapt to the scale of its inputs. Mean and variance are those of all that `measure` has seen, and start
-    at 0 and 1."""
+    """(x - mean) / std of each component, clipped to +-5 (Burda et al. 2019, section 2.4): a random network can not
+    adapt to the scale of its inputs. Mean and variance: of all that `measure` has seen, 0 and 1 before."""
 
     count: Tensor
     mean: Tensor
@@ -46,7 +45,6 @@ class Normalizer(nn.Module):
 
 
 def _features(spec: EnvSpec) -> tuple[nn.Module, int]:
-    """A small torso and the width of what it gives."""
     if spec.pixels:
         torso = make_torso(TorsoConfig("small"), spec.observation_shape)
         return torso, torso.features
@@ -66,11 +64,9 @@ class NoveltyNetwork(ArrayModule):
         super().__init__()
         self.normalize = Normalizer(spec.observation_shape)
         torso, features = _features(spec)
-        self.embedding = nn.Sequential(torso, nn.Linear(features, config.embedding))
-        self.inverse = nn.Sequential(
-            nn.Linear(2 * config.embedding, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, spec.num_actions)
-        )
-        out = 4 * config.embedding
+        size, out = config.embedding, 4 * config.embedding
+        self.embedding = nn.Sequential(torso, nn.Linear(features, size))
+        self.inverse = nn.Sequential(nn.Linear(2 * size, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, spec.num_actions))
         torso, features = _features(spec)
         self.random = nn.Sequential(torso, nn.Linear(features, out))
         # PyTorch's default start makes networks that answer nearly the same to everything
@@ -85,21 +81,17 @@ class NoveltyNetwork(ArrayModule):
 
     def embed(self, observation: Tensor) -> Tensor:
         """f(x), the controllable state, float32 `[B, E]`."""
-        embedding: Tensor = self.embedding(self._inputs(observation))
-        return embedding
+        return self.embedding(self._inputs(observation))
 
     def action_logits(self, embedding_0: Tensor, embedding_1: Tensor) -> Tensor:
         """log p(a | f(x), f(x')) up to a constant, float32 `[B, A]`, of consecutive embeddings `[B, E]`."""
-        logits: Tensor = self.inverse(torch.cat([embedding_0, embedding_1], -1))
-        return logits
+        return self.inverse(torch.cat([embedding_0, embedding_1], -1))
 
     def distillation_error(self, observation: Tensor) -> Tensor:
         """err(x) = mean over outputs of (predictor(x) - random(x))^2, float32 `[B]` (Burda et al. 2019,
         section 2.2). Its gradient reaches the predictor alone."""
         inputs = self._inputs(observation)
-        error: Tensor = (self.predictor(inputs) - self.random(inputs)).square().mean(-1)
-        return error
+        return (self.predictor(inputs) - self.random(inputs)).square().mean(-1)
 
     def _inputs(self, observation: Tensor) -> Tensor:
-        inputs: Tensor = self.normalize(as_floats(observation))
-        return inputs
+        return self.normalize(as_floats(observation))

@@ -95,27 +95,21 @@ class QNetwork(ArrayModule):
             return self.head(features, tau), torch.cat([own, rest], -1)
 
     def unroll(
-        self,
-        observation: Tensor,
-        state: Tensor,
-        start: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        tau: Tensor | None = None,
+        self, observed: Tensor, state: Tensor, start: Tensor, action: Tensor, reward: Tensor, tau: Tensor | None = None
     ) -> tuple[Values, Tensor]:
         """T steps of B slots, in one piece. Gives the values of all steps, the first dimension B * T (row b * T + t),
         and the state after the last step.
 
         Args:
-            observation: `[B, T, S * C, H, W]` uint8 or bool, or `[B, T, D]` float32.
+            observed: `[B, T, S * C, H, W]` uint8 or bool, or `[B, T, D]` float32.
             state: float32 `[B, M]`, before the first step.
             start: bool `[B, T]`, an episode begins at this step, so that the state is as at a start before it.
             action, reward: int64, float32 `[B, T]`, what followed each step; those of the step before are inputs.
             tau: float32 `[B * T, Z]`.
         """
         b, t = start.shape
-        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
-            features = self.torso(self.scaled(observation.flatten(0, 1)))
+        with torch.autocast(observed.device.type, torch.bfloat16, enabled=self.bf16):
+            features = self.torso(self.scaled(observed.flatten(0, 1)))
             if not self.state_size:
                 return self.head(features, tau), state
         own, rest = state[:, : self.memory.size], state[:, self.memory.size :]
@@ -128,7 +122,7 @@ class QNetwork(ArrayModule):
         if self.previous:
             rest = rest.clone()
             rest[:, 0], rest[:, 1] = action[:, -1] + 1, reward[:, -1]
-        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(observed.device.type, torch.bfloat16, enabled=self.bf16):
             return self.head(features.flatten(0, 1), tau), torch.cat([own, rest], -1)
 
     def _past(self, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,8 +142,7 @@ class QNetwork(ArrayModule):
 
     @torch.no_grad()
     def centre(self, frames: Tensor) -> None:
-        """Measures the mean frame on `frames` uint8 `[..., H, W]`, where `contrast` asks for it and it has not
-        been measured yet."""
+        """Measures the mean frame on `frames` uint8 `[..., H, W]`, once, where `contrast` asks for it."""
         if self.contrast and not self.mean_frame.any():
             self.mean_frame.copy_(frames.flatten(0, -3).float().mean(0) / 255)
 

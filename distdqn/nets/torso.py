@@ -82,8 +82,7 @@ class Convolutions(Torso):
         self.features = channels * height * width
 
     def forward(self, observation: Tensor) -> Tensor:
-        features: Tensor = self.layers(observation)
-        return features
+        return self.layers(observation)
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -119,12 +118,9 @@ class SpectralConv2d(nn.Conv2d):
 def convolution(
     normalize: str, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
 ) -> list[nn.Module]:
-    """A convolution and the normalization after it.
-
-    `none`; `batch`: Ioffe and Szegedy 2015; `layer`: each image's maps together, which is layer normalization
-    (Ba et al. 2016) with one scale and shift for each channel, as GroupNorm with one group computes it;
-    `spectral`: of the weights.
-    """
+    """A convolution and the normalization after it. `none`; `batch`: Ioffe and Szegedy 2015; `layer`: each image's maps
+    together, which is layer normalization (Ba et al. 2016) with one scale and shift for each channel, as GroupNorm with
+    one group computes it; `spectral`: of the weights."""
     if normalize == "spectral":
         return [SpectralConv2d(inputs, outputs, kernel, stride, padding)]
     bias = normalize != "batch"  # which would take it away again
@@ -150,8 +146,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        block: Tensor = self.block(maps)
-        return maps + block
+        return maps + self.block(maps)
 
 
 def plain(config: TorsoConfig, shape: Sequence[int]) -> Torso:
@@ -195,5 +190,4 @@ def make_torso(config: TorsoConfig, shape: Sequence[int]) -> Torso:
     `ValueError`: a convolutional torso for vectors."""
     if config.kind in CONVOLUTIONAL and len(shape) != 3:
         raise ValueError(f"torso {config.kind} needs images, the observation has shape {tuple(shape)}: use mlp")
-    torso: Torso = build(config, TORSOS, shape)
-    return torso
+    return build(config, TORSOS, shape)

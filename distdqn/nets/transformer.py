@@ -56,13 +56,10 @@ class Block(nn.Module):
         bias = F.embedding(distance, self.distance).permute(2, 0, 1)
         mask = torch.where(allowed.unsqueeze(1), bias, float("-inf"))
         key, value = self.key_value(normed).chunk(2, -1)
-        attended = F.scaled_dot_product_attention(
-            self._split(self.query(normed[:, -len(distance) :])), self._split(key), self._split(value), mask
-        )
-        y = self.attended(attended.transpose(1, 2).flatten(2))
+        query, key, value = map(self._split, (self.query(normed[:, -len(distance) :]), key, value))
+        y = self.attended(F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2))
         x = self.gates[0](x, y.relu())
-        out: Tensor = self.gates[1](x, self.position_wise(self.norms[1](x)).relu())
-        return out
+        return self.gates[1](x, self.position_wise(self.norms[1](x)).relu())
 
     def _split(self, x: Tensor) -> Tensor:
         """`[B, K, W]` to `[B, heads, K, W / heads]`."""

@@ -1,19 +1,20 @@
 """The run on a screen: live panels on a terminal, a line every so often elsewhere."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from distdqn.config import RunConfig
-
-if TYPE_CHECKING:
-    from rich.console import Console as RichConsole
-    from rich.console import RenderableType
-    from rich.table import Table
 
 
 def stage(config: RunConfig, last: Mapping[str, float]) -> str:
@@ -45,17 +46,12 @@ def faults(last: Mapping[str, float]) -> str:
 
 
 class Screen:
-    """Shows the last value of each metric that it was given.
-
-    `mode` is auto or live (live on a terminal, lines elsewhere), lines, or off (nothing but the final
-    summary). `NO_COLOR` is honoured. Lines appear at most every `every` seconds; events always do.
-    """
+    """Shows the last value of each metric that it was given. `mode` is auto or live (live on a terminal, lines
+    elsewhere), lines, or off (nothing but the final summary). `NO_COLOR` is honoured. Lines appear at most every
+    `every` seconds; events always do."""
 
     def __init__(self, config: RunConfig, mode: str, out: TextIO | None = None, every: float = 10.0) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console: RichConsole = Console(file=out or sys.stdout, highlight=False)
+        self._console = Console(file=out or sys.stdout, highlight=False)
         self._config = config
         self.last: Mapping[str, float] = {}
         can_live = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -110,17 +106,9 @@ class Screen:
         return " | ".join(filter(None, [*parts, stage(self._config, last), faults(last)]))
 
     def _draw(self) -> RenderableType:
-        from rich.console import Group
-        from rich.padding import Padding
-        from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         config, last = self._config, self.last
         env = {"atari": config.env.game, "gym": config.env.id}.get(config.env.kind, config.env.kind)
-        details = (f" {env}, {config.agent.name}, seed {config.seed}", "dim")
-        title = Text.assemble((config.name, "bold"), details)
+        title = Text.assemble((config.name, "bold"), (f" {env}, {config.agent.name}, seed {config.seed}", "dim"))
         fraction, left = last.get("run/fraction"), last.get("run/seconds_left")
         budget = Table.grid(padding=(0, 2, 0, 0), expand=True)
         budget.add_column(ratio=1)
@@ -223,9 +211,6 @@ def _groups(config: RunConfig, last: Mapping[str, float]) -> list[Table]:
 
 
 def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 1, 0, 0), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")

@@ -53,23 +53,13 @@ def _plain(value: float) -> float | None:
 
 def _repair(path: Path) -> None:
     """Cuts the file after its last whole line, or ends that line where only its end is missing."""
-    if not path.exists():
+    content = path.read_bytes() if path.exists() else b""
+    whole, rest = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    if not rest:
         return
-    with open(path, "rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        tail = b""
-        start = size
-        while start > 0 and b"\n" not in tail:
-            step = min(start, 65536)
-            start -= step
-            file.seek(start)
-            tail = file.read(step) + tail
-        rest = tail[tail.rfind(b"\n") + 1 :]
-        if not rest:
-            return
-        try:
-            json.loads(rest)
-            file.seek(0, os.SEEK_END)
+    try:
+        json.loads(rest)
+        with open(path, "ab") as file:
             file.write(b"\n")
-        except ValueError:
-            file.truncate(size - len(rest))
+    except ValueError:
+        os.truncate(path, len(whole))

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
 from distdqn.config import RunConfig, to_mapping
 from distdqn.record import jsonl, wandb
-from distdqn.record.console import Screen, count, duration, evaluation, faults, number
 from distdqn.record.tensorboard import TensorBoard
 from distdqn.run_folder import RunFolder
 from distdqn.types import State
+
+if TYPE_CHECKING:
+    from distdqn.record.console import Screen
 
 REQUIRED = ("time_s", "env_frames", "env_steps", "learner_updates")
 """What every record holds."""
@@ -34,22 +36,13 @@ class Sink(Protocol):
 class Recorder:
     """Hands each record to `metrics.jsonl`, TensorBoard, W&B and the screen.
 
-    A place that fails is left out from then on, with an event; `metrics.jsonl` alone is tried again.
-
-        recorder = Recorder(folder, config)
-        recorder.restore(checkpoint["recorder"])      # on resume, before the first record
-        recorder.record({"time_s": 5.0, "env_frames": 4000, "env_steps": 1000, "learner_updates": 0})
-        recorder.event("actor 1 lost, restarted")
-        recorder.summary({"outcome": "done"})
-        recorder.close()
+    A place that fails is left out from then on, with an event; `metrics.jsonl` alone is tried again. `last` holds the
+    last value of each metric.
 
     Args:
         folder: the run's folder; records already in it are read, and `last` goes on from them.
         config: `tensorboard`, `screen` and `track` say which places there are.
         out: where the screen is; standard output by default.
-
-    Attributes:
-        last: the last value of each metric.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO | None = None) -> None:
@@ -64,7 +57,9 @@ class Recorder:
             self.last.update(metrics)
         self._screen: Screen | None = None
 
-        def screen() -> Screen:
+        def screen() -> Sink:
+            from distdqn.record.console import Screen  # late, as it draws on a library that only a run needs
+
             self._screen = Screen(config, config.screen, out)
             # how fast an earlier session was, and of which budget, says nothing of this one
             self._screen.last = {k: v for k, v in self.last.items() if not k.startswith("run/")}
@@ -134,6 +129,8 @@ class Recorder:
 
     def _closing(self) -> list[tuple[str, str]]:
         """What the run came to, as names and texts; without those that say nothing."""
+        from distdqn.record.console import count, duration, evaluation, faults, number
+
         config, last = self._config, self.last
         rows = {
             "run": ", ".join(filter(None, [config.name, f"seed {config.seed}", self._outcome])),

@@ -11,13 +11,6 @@ class SamplesPerInsert:
     As Reverb's `SampleToInsertRatio` (Cassirer et al. 2021, arXiv:2102.04736), but it never blocks: its
     caller asks for room, reserves, and commits when the call has ended.
 
-    ```
-    if limiter.room_to_insert() >= quantum:
-        limiter.reserve_insert(quantum)      # then call actor.rollout and shard.add
-        ...
-        limiter.commit_insert(stored, quantum)   # 0 stored, if the call failed
-    ```
-
     *Filling*: until `min_size` transitions are stored nothing may be sampled. After that the *balance*
 
         balance = ratio * (transitions inserted after filling) - (windows sampled)
@@ -45,8 +38,7 @@ class SamplesPerInsert:
     ) -> None:
         if not ratio > 0 or min(min_size, insert_quantum, sample_quantum, insert_depth, sample_depth) < 1:
             raise ValueError("ratio must be above 0, min_size, the quanta and the depths at least 1")
-        self.ratio = ratio
-        self.min_size = min_size
+        self.ratio, self.min_size = ratio, min_size
         self.slack = ratio * insert_quantum * insert_depth + sample_quantum * sample_depth
         self.inserted = 0
         """Transitions ever stored."""
@@ -57,8 +49,7 @@ class SamplesPerInsert:
         self.balance = 0.0
         """Windows that the transitions stored have earned beyond those drawn; negative: drawn ahead."""
         self._to_fill = min_size
-        self._inserts_in_flight = 0
-        self._samples_in_flight = 0
+        self._inserts_in_flight = self._samples_in_flight = 0
 
     @property
     def filling(self) -> bool:
@@ -112,11 +103,9 @@ class SamplesPerInsert:
         self._forgive()
 
     def refill(self, stored: int) -> None:
-        """The replay now holds `stored` transitions, whatever was counted: after a resume or a lost shard.
-
-        Below `min_size` sampling waits for the rest, which earns no samples, and samples earned before are
-        forgiven: the ratio goes on from there without a burst to catch up.
-        """
+        """The replay now holds `stored` transitions, whatever was counted: after a resume or a lost shard. Below
+        `min_size` sampling waits for the rest, which earns no samples, and samples earned before are forgiven: the
+        ratio goes on from there without a burst to catch up."""
         # Inserts in flight that were admitted as filling must go on counting as such.
         self._to_fill = max(self.min_size - stored, min(self._to_fill, self._inserts_in_flight))
         self._forgive()
@@ -132,11 +121,9 @@ class SamplesPerInsert:
         }
 
     def restore(self, state: State) -> None:
-        """Takes over a `state()`, with nothing in flight; call `refill` next with what the replay holds.
-
-        The balance is kept, not recomputed from the counters, and held to this limiter's slack: a run that
-        goes on with another ratio or batch size neither waits for old debts nor catches up on them.
-        """
+        """Takes over a `state()`, with nothing in flight; call `refill` next with what the replay holds. The balance is
+        kept, not recomputed from the counters, and held to this limiter's slack: a run that goes on with another ratio
+        or batch size neither waits for old debts nor catches up on them."""
         self.inserted, self.sampled, self.filled = (int(state[k]) for k in ("inserted", "sampled", "filled"))
         self.balance = min(max(float(state["balance"]), -self.slack), self.slack)
         self._to_fill = int(state["to_fill"])

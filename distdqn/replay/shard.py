@@ -35,8 +35,7 @@ class ReplayShard:
     ) -> None:
         if not 0 <= epoch < EPOCHS:
             raise ValueError(f"epoch={epoch}: must be from 0 to {EPOCHS - 1}")
-        self._config = config
-        self._epoch, self._stride = epoch, stride
+        self._config, self._epoch, self._stride = config, epoch, stride
         self._ring = SegmentRing(max(1, capacity // segment_steps), segment_steps)
         self._tree = SumTree(self._ring.capacity * segment_steps)
         self._added_by = np.zeros(self._ring.capacity, np.int64)  # `added` right after each segment came
@@ -135,11 +134,9 @@ class ReplayShard:
         }
 
     def restore(self, state: State) -> None:
-        """Takes over a `state()` of a shard of the same size; ValueError otherwise.
-
-        The epoch stays the constructor's: a shard that goes back to an older state needs a new one, or keys
-        given out in between would name other windows.
-        """
+        """Takes over a `state()` of a shard of the same size; ValueError otherwise. The epoch stays the constructor's:
+        a shard that goes back to an older state needs a new one, or keys given out in between would name other
+        windows."""
         self._ring.restore(state["ring"])
         self._tree = SumTree(self._tree.capacity)
         self._tree.set_block(0, state["weights"])
@@ -175,8 +172,7 @@ class ReplayShard:
         priority = np.where(valid, priority, 0).astype(np.float64)
         if not (np.isfinite(priority).all() and (priority >= 0).all()):
             raise ValueError("priorities must be finite and not negative: they are absolute TD errors")
-        weights: np.ndarray = np.where(valid, (priority + PRIORITY_EPSILON) ** self._config.alpha, 0.0)
-        return weights
+        return np.where(valid, (priority + PRIORITY_EPSILON) ** self._config.alpha, 0.0)
 
     def _importance(self, leaves: np.ndarray, beta: float, share: float) -> np.ndarray:
         if self._config.kind == "uniform":

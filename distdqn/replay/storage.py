@@ -29,8 +29,7 @@ _SHAPES = {f.name: f.shape for f in STEP_FIELDS}
 def pack_keys(epoch: int, insertion: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Keys int64 `[B]` of the windows that start at `offset` `[B]` of the segments `insertion` `[B]`."""
     segment = (np.int64(epoch) << INSERTION_BITS) | insertion
-    keys: np.ndarray = (segment << OFFSET_BITS) | offset
-    return keys
+    return (segment << OFFSET_BITS) | offset
 
 
 def unpack_keys(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,17 +59,14 @@ def window_view(array: np.ndarray, steps: int) -> np.ndarray:
 
 
 class SegmentRing:
-    """The newest `capacity` segments with `segment_steps` = T window starts each.
-
-    The arrays are allocated at the first `add`, from the shapes that it brings, as zero pages that the
-    operating system commits as they are written. All segments of a ring have the same shapes.
-    """
+    """The newest `capacity` segments with `segment_steps` = T window starts each. The arrays are allocated at the first
+    `add`, from the shapes that it brings, as zero pages that the operating system commits as they are written. All
+    segments of a ring have the same shapes."""
 
     def __init__(self, capacity: int, segment_steps: int) -> None:
         if capacity < 1 or not 1 <= segment_steps <= 1 << OFFSET_BITS:
             raise ValueError(f"capacity={capacity}, segment_steps={segment_steps}: at least 1 and 1 to 32768")
-        self.capacity = capacity
-        self.segment_steps = segment_steps
+        self.capacity, self.segment_steps = capacity, segment_steps
         self.count = 0
         """Segments ever added, which is the next insertion number."""
         self._arrays: dict[str, np.ndarray] = {}
@@ -131,13 +127,11 @@ class SegmentRing:
     def insertions(self, positions: np.ndarray) -> np.ndarray:
         """The insertion numbers int64 `[B]` of the segments now at `positions` int64 `[B]`."""
         newest = self.count - 1
-        numbers: np.ndarray = newest - (newest - positions) % self.capacity
-        return numbers
+        return newest - (newest - positions) % self.capacity
 
     def holds(self, insertions: np.ndarray) -> np.ndarray:
         """Which of the segments `insertions` int64 `[B]` have been added and not evicted, bool `[B]`."""
-        held: np.ndarray = (insertions >= self.count - len(self)) & (insertions < self.count)
-        return held
+        return (insertions >= self.count - len(self)) & (insertions < self.count)
 
     def state(self) -> State:
         """Copies of everything held."""
@@ -175,10 +169,8 @@ class SegmentRing:
                 raise ValueError(f"{name} has {len(array)} segments, action has {number}")
         starts, steps, frames = (incoming[n].shape[1] for n in ("valid", "action", "frames"))
         if starts != self.segment_steps or steps <= starts or frames < steps:
-            raise ValueError(
-                f"segments of {starts} starts, {steps} steps and {frames} frames: "
-                f"must be T = {self.segment_steps}, more than T, and at least the steps"
-            )
+            must = f"must be T = {self.segment_steps}, more than T, and at least the steps"
+            raise ValueError(f"segments of {starts} starts, {steps} steps and {frames} frames: {must}")
         for name in incoming.keys() - set(_OF_A_SEGMENT):
             shape = (number, steps, *_SHAPES.get(name, incoming[name].shape[2:]))
             if incoming[name].shape != shape:

@@ -41,9 +41,8 @@ class SumTree:
         return self._tree.take(self._nodes(indices))
 
     def set(self, indices: np.ndarray, values: np.ndarray) -> None:
-        """Sets leaves `indices` int64 `[n]` to `values` `[n]`; of equal indices the last one wins. IndexError for an
-        index outside the capacity, ValueError for a value that is negative or not finite; the tree is then as it
-        was."""
+        """Sets leaves `indices` int64 `[n]` to `values` `[n]`; of equal indices the last one wins. Nothing is set where
+        it raises: IndexError outside the capacity, ValueError for a value that is negative or not finite."""
         nodes, values = self._nodes(indices), _checked(values)
         if nodes.shape != values.shape:
             raise ValueError(f"indices {nodes.shape} and values {values.shape} differ in shape")
@@ -63,9 +62,8 @@ class SumTree:
                 tree[nodes] = tree.take(children) + tree.take(children + 1)
 
     def set_block(self, start: int, values: np.ndarray) -> None:
-        """Sets the leaves from `start` on to `values` `[n]`: contiguous, so each level is two slices. IndexError where
-        the block leaves the capacity, ValueError for a value that is negative or not finite; the tree is then as it
-        was."""
+        """Sets the leaves from `start` on to `values` `[n]`: contiguous, so each level is two slices. Raises as `set`
+        does."""
         values = _checked(values)
         if start < 0 or start + len(values) > self.capacity:
             raise IndexError(f"leaves {start} to {start + len(values) - 1} of {self.capacity}")
@@ -78,11 +76,9 @@ class SumTree:
             self._sum_children(first, last + 1)
 
     def sample(self, uniforms: np.ndarray) -> np.ndarray:
-        """Leaf indices int64 `[n]` for `uniforms` float64 `[n]` in [0, 1), each drawn as weight / total.
-
-        A leaf without weight is never returned, whatever the rounding: the walk keeps to children with weight, and a
-        node with weight has one. ValueError if no leaf has weight or a uniform lies outside [0, 1).
-        """
+        """Leaf indices int64 `[n]` for `uniforms` float64 `[n]` in [0, 1), each drawn as weight / total. A leaf without
+        weight is never returned, whatever the rounding: the walk keeps to children with weight, and a node with weight
+        has one. ValueError if no leaf has weight or a uniform lies outside [0, 1)."""
         if self.total <= 0:
             raise ValueError("no leaf has weight: nothing to sample")
         uniforms = np.asarray(uniforms, np.float64)
@@ -99,7 +95,6 @@ class SumTree:
         return nodes - self._width
 
     def _sum_children(self, first: int, stop: int) -> None:
-        """Recomputes the nodes `first` to `stop - 1` of one level."""
         tree = self._tree
         np.add(tree[2 * first : 2 * stop : 2], tree[2 * first + 1 : 2 * stop : 2], out=tree[first:stop])
 

@@ -1,20 +1,18 @@
 """Learning curves of one run or several, over emulator frames and over wall-clock time."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from distdqn.config import ConfigError
 from distdqn.record import jsonl
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
 COLUMNS = 6
@@ -66,7 +64,7 @@ def plot_runs(runs: list[Path], out: Path) -> Path:
     curves, kinds = _read(runs)
     seconds = max(float(c[1][-1]) for curve in curves for c in (curve.training, curve.evaluation) if len(c[1]))
     unit, label = (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
-    figure = _figure(12, 4.5)
+    figure = Figure((12, 4.5), dpi=100, layout="constrained")
     over_frames, over_time = figure.subplots(1, 2, sharey=True)
     for curve in curves:
         colour = _COLOURS[kinds.index(curve.kind) % len(_COLOURS)]
@@ -83,12 +81,11 @@ def plot_runs(runs: list[Path], out: Path) -> Path:
 
 def plot_panels(runs: list[Path], out: Path) -> Path:
     """Draws `runs` over emulator frames into the PNG `out`, a panel for each setting, and gives its path. For
-    comparisons of many settings, which would hide each other in one pair of axes. Raises `PlotError` as `plot_runs`
-    does."""
+    comparisons of many settings, which would hide each other in one pair of axes. `PlotError` as `plot_runs`."""
     curves, kinds = _read(runs)
     columns = min(len(kinds), COLUMNS)
     rows = -(-len(kinds) // columns)
-    figure = _figure(2.2 * columns, 1.75 * rows + 0.3)
+    figure = Figure((2.2 * columns, 1.75 * rows + 0.3), dpi=100, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, name, kind in zip(panels, _names(curves, kinds), kinds, strict=False):
         for curve in curves:
@@ -124,12 +121,6 @@ def _names(curves: list[Curve], kinds: list[str]) -> list[str]:
     return texts
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
-
-
 def _save(figure: Figure, out: Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -144,8 +135,7 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index, reach = np.arange(len(values)), window // 2
     first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-    smoothed: np.ndarray = (sums[end] - sums[first]) / (end - first)
-    return smoothed
+    return (sums[end] - sums[first]) / (end - first)
 
 
 def _forward(records: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -176,8 +166,6 @@ def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, smal
 
 
 def _tidy(axes: Axes, frames: bool = False) -> None:
-    from matplotlib.ticker import EngFormatter
-
     axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.02, y=0.06)
@@ -189,8 +177,6 @@ def _tidy(axes: Axes, frames: bool = False) -> None:
 
 
 def _legend(figure: Figure, curves: list[Curve], kinds: list[str]) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=2.5, label=name)
         for i, name in enumerate(_names(curves, kinds))

@@ -25,8 +25,8 @@ class Experience:
         self.system.started(f"actor-{index}", self.system.roster.actor(index))
 
     def start_shard(self, index: int) -> None:
-        """Starts shard `index` empty. Where it takes a dead one's place, learning waits until the shards
-        together are filled again."""
+        """Starts shard `index` empty; in a dead one's place, learning waits until the shards together are filled
+        again."""
         s = self.system
         gone = s.progress.shards.pop(index, None)
         if gone is not None:
@@ -36,11 +36,9 @@ class Experience:
         s.started(f"shard-{index}", s.roster.shard(index))
 
     def ask(self) -> None:
-        """Asks the actors for as many rollouts as may be in flight and the limiter has room for.
-
-        They take turns: where the limiter has room for few of them, the first places on the exploration ladder
-        would play more than the last otherwise.
-        """
+        """Asks the actors for as many rollouts as may be in flight and the limiter has room for. They take turns: where
+        the limiter has room for few of them, the first places on the exploration ladder would play more than the last
+        otherwise."""
         s = self.system
         actors = s.config.actors.count
         if not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):

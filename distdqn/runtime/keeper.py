@@ -40,8 +40,7 @@ class Keeper:
         self._pool = ThreadPoolExecutor(1, "video")
 
     def save(self, learner: State, counters: State, updates: int) -> str | None:
-        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses, which
-        does not stop the run."""
+        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses."""
         name = f"step-{updates:012d}"
         path = self.folder.checkpoints
         state = {"learner": learner, "counters": counters, **self.extra()}
@@ -69,8 +68,7 @@ class Keeper:
         _, state, damaged = found
         for line in damaged:
             self.event(line)
-        learner: State = state["learner"]
-        return learner
+        return state["learner"]
 
     def protect(self, name: str) -> None:
         """Keeps checkpoint `name` until its evaluation has come."""

@@ -1,5 +1,5 @@
-"""From shards to the learner and back: minibatches are drawn as the limiter allows, priorities returned,
-weights published."""
+"""From shards to the learner and back: minibatches drawn as the limiter allows, priorities returned, weights
+published."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ def test_a_system_runs_pauses_and_goes_on() -> None:
         run.warm_up()
         assert run.updates > 0
         first = run.measure(0.3, drop=0.0)
-        run.pause()
+        run.coordinator.pause()
         assert len(run.coordinator.system.calls) == 0
         steps = run.watch.count["env_steps"]
         assert len(run.watch.rollouts) > 0

@@ -142,7 +142,7 @@ def test_what_the_policy_is_shown(made: Made, monkeypatch: pytest.MonkeyPatch) -
 
 
 def grid_spec() -> EnvSpec:
-    return gridworld.gridworld_spec(GRID)
+    return gridworld.GridworldEnv(GRID, 1, 1, 0).spec
 
 
 def test_the_best_policy_of_a_gridworld_has_the_best_returns() -> None:

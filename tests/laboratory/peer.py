@@ -116,7 +116,7 @@ def compare(config: RunConfig, spec: EnvSpec, engine: Engine, seconds: float) ->
             peer.learn(seconds / 2)
         for _ in range(ROUNDS):
             own.append(run.measure(seconds, drop=seconds / 2).reached(config.learner.samples_per_insert))
-            run.pause()
+            run.coordinator.pause()
             cpu, start = _others_cpu(), time.perf_counter()
             for n, threads in forms:
                 torch.set_num_threads(threads)
