@@ -22,6 +22,8 @@ EXAMPLES = """examples:
   distdqn record runs/pong-20260101-120000             a GIF of a game with its Q-values
 """
 
+STOPPED = 3
+
 BENCH_EXAMPLES = """examples:
   distdqn bench                                                Pong, in a form that fits this machine
   distdqn bench --seconds 1 experiment=catch engine=local      a quick look
@@ -41,6 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong := [text for text in rest if known.door not in WITH_KEYS or text.startswith("-")]:
         parser.error(f"{known.door} does not know {' '.join(wrong)}")
     return exit_code(lambda: known.run(known, rest))
+
+
+def entry() -> NoReturn:
+    """The command line. A run that was told to stop leaves once all that is ours is closed: libraries have exit hooks,
+    such as a tracker's that waits for a network."""
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    code = main()
+    if code == STOPPED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -244,5 +258,4 @@ def _doctor(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    sys.exit(main())
+    entry()

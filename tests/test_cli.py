@@ -357,3 +357,12 @@ def test_a_process_leaves_with_code_2(tmp_path: Path, arguments: list[str]) -> N
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("distdqn: ") and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_a_stopped_run_waits_for_nobodys_exit_hook(code: int) -> None:
+    hook = f"import atexit; from distdqn import cli; cli.main = lambda: {code}; "
+    program = hook + "atexit.register(lambda: print('hook', flush=True)); cli.entry()"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert ("hook" in ended.stdout) is (code != 3)

@@ -5,7 +5,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,12 @@ class RayEngine:
         address: a cluster to join; None starts one on this machine that ends with the engine.
         cpus: logical CPUs of a cluster started here, at least what the components ask for together.
         object_store_bytes: shared memory of a cluster started here, for what is on its way.
+        needs: what single components take, each of one machine.
     """
 
-    def __init__(self, address: str | None, cpus: int, gpus: int, object_store_bytes: int) -> None:
+    def __init__(
+        self, address: str | None, cpus: int, gpus: int, object_store_bytes: int, needs: Sequence[Needs] = ()
+    ) -> None:
         options: dict[str, Any] = {}
         if address is None:
             options = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
@@ -100,21 +103,15 @@ class RayEngine:
         finally:
             os.umask(old)
         if address is not None:
-            self._check_room(address, cpus, gpus)
+            why = no_room([n["Resources"] for n in ray.nodes() if n["Alive"]], cpus, gpus, needs)
+            if why is not None:
+                ray.shutdown()
+                raise ConfigError(f"engine.address={address}: {why}")
         self._components: dict[str, tuple[Handle, Any]] = {}
         self._homes, self._needs = dict[str, str](), dict[str, Needs]()
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
         self._method = functools.cache(_method)
         self._own = address is None
-
-    def _check_room(self, address: str, cpus: int, gpus: int) -> None:
-        """A component that no machine has room for would wait for ever."""
-        there = ray.cluster_resources()
-        for kind, asked in (("CPU", cpus), ("GPU", gpus)):
-            if there.get(kind, 0) < asked:
-                ray.shutdown()
-                has = f"that cluster has {there.get(kind, 0):g}; lower actors.count or add machines"
-                raise ConfigError(f"engine.address={address}: the run asks for {asked} {kind}s, {has}")
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         if not isinstance(build, type):
@@ -209,6 +206,22 @@ class RayEngine:
         self._components.clear()
         self._hosts.clear()
         ray.shutdown()
+
+
+def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:
+    """Why machines with these resources cannot hold a run; None where they can.
+
+    Args:
+        cpus, gpus: what all components take together. needs: what single ones take, each of one machine.
+    """
+    for kind, asked in (("CPU", cpus), ("GPU", gpus)):
+        if (there := sum(node.get(kind, 0) for node in nodes)) < asked:
+            return f"the run asks for {asked} {kind}s, that cluster has {there:g}; lower actors.count or add machines"
+    for need in needs:
+        if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
+            gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
+            return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
+    return None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator
-from distdqn.runtime.engine import Engine, EngineFailed
+from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
@@ -40,7 +40,10 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
     cpus = Roster.cpus_of(config)
     if config.engine.address is None:
         cpus = max(cpus, inspect().cores)
-    return RayEngine(config.engine.address, cpus, int(learner_gpus(config)), object_store_bytes(config, spec))
+    gpus = learner_gpus(config)
+    threads = (config.actors.threads, config.evaluation.threads)
+    needs = [Needs(config.learner.threads, gpus), *(Needs(n) for n in threads)]
+    return RayEngine(config.engine.address, cpus, int(gpus), object_store_bytes(config, spec), needs)
 
 
 def learner_gpus(config: RunConfig) -> float:

@@ -282,3 +282,18 @@ def test_components_are_closed_once() -> None:
     assert (killed.closed, kept.closed) == (1, 0)
     engine.close()
     assert (killed.closed, kept.closed) == (1, 1)
+
+
+def test_what_a_component_needs_is_asked_of_single_machines() -> None:
+    from distdqn.runtime.ray import no_room
+
+    nodes = [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}]
+    assert no_room(nodes, 6, 1, [Needs(2, 1), Needs(4)]) is None
+    assert no_room(nodes, 7, 1, []) == (
+        "the run asks for 7 CPUs, that cluster has 6; lower actors.count or add machines"
+    )
+    assert "asks for 2 GPUs, that cluster has 1" in str(no_room(nodes, 6, 2, []))
+    assert no_room(nodes, 6, 1, [Needs(4, 1)]) == (
+        "no single machine there has the 4 CPUs and 1 GPU of one component; lower its threads"
+    )
+    assert "the 5 CPUs of one component" in str(no_room(nodes, 6, 0, [Needs(5)]))
