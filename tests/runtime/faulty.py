@@ -42,7 +42,9 @@ class FaultyOnce(gymnasium.Env):  # type: ignore[type-arg]
         return seen, reward, self.steps % 10 == 0, False, {}
 
     def render(self) -> Any:
-        raise RuntimeError("no OpenGL context here")
+        if self.steps > 5:
+            raise RuntimeError("the OpenGL context is lost")
+        return np.zeros((20, 20, 3), np.uint8)
 
     def _first(self) -> bool:
         try:
