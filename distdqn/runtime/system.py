@@ -19,7 +19,7 @@ gives up."""
 START_SECONDS = 180.0
 """Longer than any start, so that only a machine or a cluster that is gone takes it."""
 SILENT_SECONDS = 10.0
-"""Without an answer for so long, a component is passed over; it is replaced when its patience is at an end."""
+"""Without an answer for so long, a shard is passed over; it is replaced when its patience is at an end."""
 ROOM_SECONDS = 30.0
 """A component that has no process for so long is said to wait for room: starting one takes a while on a busy host."""
 FULL_SECONDS = 1.0
@@ -246,8 +246,8 @@ class System:
                 self.event(f"{name} gave no answer for {seconds:.0f} s")
                 self.engine.kill(handle)
                 self.replace(handle, f"it gave no answer to {call.method}")
-            elif name != "learner" and not name.startswith("actor") and call.method != "start":
-                silent.add(name)
+            elif name.startswith("shard") and call.method != "start":
+                silent.add(name)  # of the others, what they are asked for may take as long
         for name in sorted(silent - self.silent):
             self.event(f"{name} is silent, passed over meanwhile")
         if new := sorted(waiting - self.waiting):
