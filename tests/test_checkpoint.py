@@ -147,16 +147,22 @@ for step in range(1, 10**6):
 """
 
 
+def killed(program: str, folder: Path, after: float) -> int:
+    """Kills the writer `after` seconds past its first save; gives the last step that it said to have saved."""
+    writer = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    done = int(writer.stdout.readline())
+    time.sleep(after)
+    os.kill(writer.pid, signal.SIGKILL)
+    done = max([done, *map(int, writer.stdout.read().split())])
+    writer.wait()
+    writer.stdout.close()
+    return done
+
+
 def test_a_killed_writer_leaves_a_valid_newest(tmp_path: Path) -> None:
     for round_ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        done = int(writer.stdout.readline())
-        time.sleep(0.02 + 0.013 * round_)
-        os.kill(writer.pid, signal.SIGKILL)
-        done = max([done, *map(int, writer.stdout.read().split())])
-        writer.wait()
-        writer.stdout.close()
+        done = killed(WRITER, tmp_path, after=0.02 + 0.013 * round_)
         found = checkpoint.newest_valid(tmp_path)
         assert found is not None
         path, state, damaged = found
@@ -178,14 +184,7 @@ for step in range(1, 10**6):
 
 def test_a_writer_killed_over_a_name_again_leaves_one_of_the_two(tmp_path: Path) -> None:
     for round_ in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", AGAIN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        done = int(writer.stdout.readline())
-        time.sleep(0.02 + 0.0113 * round_)
-        os.kill(writer.pid, signal.SIGKILL)
-        done = max([done, *map(int, writer.stdout.read().split())])
-        writer.wait()
-        writer.stdout.close()
+        done = killed(AGAIN, tmp_path, after=0.02 + 0.0113 * round_)
         checkpoint.recover(tmp_path)
         found = checkpoint.newest_valid(tmp_path)
         assert found is not None

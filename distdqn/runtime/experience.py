@@ -79,7 +79,7 @@ class Experience:
     def _shard(self) -> str:
         """The shard whose turn it is; one that is silent, or not made yet, is passed over where others are there."""
         shards = self.system.config.replay.shards
-        turns = [(self._next_shard + k) % shards for k in range(shards)]
-        chosen = next((i for i in turns if self.system.joined(f"shard-{i}")), turns[0])
+        turns = ((self._next_shard + k) % shards for k in range(shards))
+        chosen = next((i for i in turns if self.system.joined(f"shard-{i}")), self._next_shard)
         self._next_shard = (chosen + 1) % shards
         return f"shard-{chosen}"

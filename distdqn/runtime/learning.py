@@ -71,7 +71,7 @@ class Learning:
                 asked = len(self._draws) * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
             samples = updates * c.batch_size * self._positions
-            if updates < 1 or self._mass().sum() <= 0 or s.limiter.room_to_sample() < samples:
+            if updates < 1 or s.limiter.room_to_sample() < samples or self._mass().sum() <= 0:
                 return
             s.begin(self._draw(updates))
             if s.lockstep:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from distdqn.runtime.calls import Call, Task
-from distdqn.runtime.engine import NoAnswer
+from distdqn.runtime.engine import NoAnswer, StoreFull
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.system import System
 from distdqn.types import Evaluation, State, Weights
@@ -91,7 +91,11 @@ class Saving:
         if not (evaluate and episodes and name is not None):
             self.evaluated = self.saved
             return
-        weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
+        try:
+            weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
+        except StoreFull as error:
+            s.event(f"{name} is not evaluated, the object store is full: {error}")
+            return
         del state  # it is large
         self.keeper.protect(name)
         result: Evaluation = yield from self._answer(tries, lambda: self._evaluate(weights, episodes))

@@ -16,7 +16,7 @@ from distdqn.run_folder import RunFolder
 from distdqn.runtime import run as module
 from distdqn.runtime.calls import Call
 from distdqn.runtime.coordinator import Coordinator
-from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref
+from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref, StoreFull
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.progress import FAULTS, Progress
@@ -333,3 +333,39 @@ def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
         second.restore(first.counters())
         assert second._next_save == pytest.approx(first._next_save, abs=0.5)
         assert second._next_evaluation == pytest.approx(first._next_evaluation, abs=0.5)
+
+
+class NoRoom(LocalEngine):
+    """Its object store is full: nothing can be put there, and every third rollout finds no place."""
+
+    rollouts = 0
+
+    def put(self, value: Any) -> Ref:
+        raise StoreFull("no room")
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        refs = super().call(handle, method, *args, returns=returns)
+        self.rollouts += method == "rollout"
+        if method == "rollout" and self.rollouts % 3 == 0:
+            for ref in refs:
+                ref.error = StoreFull("no room")
+        return refs
+
+
+def test_a_full_store_makes_pauses_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distdqn.runtime.system.FULL_SECONDS", 0.01)
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "budget.env_frames=10000"]
+    config = compose([*overrides, "evaluation.every_seconds=0.1", f"run_dir={tmp_path / 'run'}"])
+    spec, engine = check_env(config.env), NoRoom()
+    events: list[str] = []
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, events.append)
+        roster = Roster(config, spec, engine, 1, 0, 0.0)
+        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+        coordinator.start()
+        assert coordinator.run()
+        assert not coordinator.finish(evaluate=True, timeout=20)
+        engine.close()
+    assert coordinator.system.progress.faults["store_full"] > 3
+    assert coordinator.system.progress.faults["actor_restarts"] == 0
+    assert any("is not evaluated, the object store is full" in line for line in events)
