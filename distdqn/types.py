@@ -12,8 +12,7 @@ and what followed: the reward r_{k+1}, whether the state after it is terminal, a
 `STEP_FIELDS` says what is kept of each; an agent may add to it.
 
 A *dummy* is no transition: the step after an episode's end, whose action the environment ignores and answers with
-reward 0 and the next episode's first frame. Loops flag it (`History.dummy`); in records its age is -1, as is that
-of the padding before a stream began.
+reward 0 and the next episode's first frame. In records its age is -1, as that of the padding before a stream began.
 """
 
 import math
@@ -32,8 +31,8 @@ class EnvSpec:
     """What an environment looks like to everything else.
 
     `frame_shape` is that of one unstacked frame: `(H, W)` or `(H, W, C)` for images, uint8 (0 to 255) or bool, and
-    `(D,)` float32 for vectors. The observation is `stack` frames, oldest first, and each frame's channels in their
-    order: `(S * C, H, W)`, or `(D,)` for vectors (then S = 1).
+    `(D,)` float32 for vectors. The observation is `stack` frames, oldest first, each frame's channels in
+    order: `(S * C, H, W)`; `(D,)` for vectors (S = 1).
     """
 
     name: str
@@ -67,9 +66,9 @@ class EnvSpec:
 
 @dataclass(frozen=True)
 class EnvStep:
-    """What one step of N slots gives. `frame` is the newest frame `[N, *frame_shape]`, `reward` float32 `[N]`
-    unclipped, `terminated` bool `[N]` (no value lies beyond: true end, or a lost life where the protocol says so),
-    `last` bool `[N]` (the episode ends here, terminated or truncated: the slot's next step is a dummy)."""
+    """What one step of N slots gives. `frame` is the newest `[N, *frame_shape]`, `reward` float32 `[N]` unclipped,
+    `terminated` bool `[N]` (no value lies beyond: true end, or a lost life where the protocol says so), `last` bool
+    `[N]` (the episode ends here, terminated or truncated: the slot's next step is a dummy)."""
 
     frame: np.ndarray
     reward: np.ndarray
@@ -102,7 +101,6 @@ STEP_FIELDS = (
 """Of every agent. Whoever acts may add fields of its own: replay and learner carry what segments bring."""
 
 BONUS = StepField("bonus", "float32", "the intrinsic reward of the step, before its weight")
-"""Of an agent with one."""
 
 A = TypeVar("A", bound=Sized)
 
@@ -214,10 +212,11 @@ class RolloutStats:
 
 @dataclass(frozen=True)
 class ShardStats:
-    """A shard's small figures after a call. `mass` is the sum of its sampling weights, `transitions` what it
-    holds (a sequence counts as the steps to the next one's start), `nbytes` what that takes; `added`, `evicted`,
-    `sampled` and the priorities `applied` and `stale` are counted since it started; `rss` is its process's memory.
-    `sample_age` is the mean number of transitions that had been added since the last sampled ones were."""
+    """A shard's small figures after a call. `mass` is the sum of its sampling weights, `transitions` what it holds (a
+    sequence counts as the steps to the next one's start), `nbytes` what that takes. Since it started: `added`,
+    `evicted`, `sampled`, priorities `applied` and `stale`, bytes of segments `in` and of batches `out`. `rss` is its
+    process's memory, `sample_age` the mean of the transitions added since the last sampled ones were. `journal_bytes`
+    are those on disk, and `trouble` says what is wrong with them."""
 
     transitions: int
     mass: float
@@ -229,6 +228,10 @@ class ShardStats:
     sample_age: float = 0.0
     applied: int = 0
     stale: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    journal_bytes: int = 0
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -284,9 +287,14 @@ def map_arrays(function: Callable[..., Any], *records: Any) -> dict[str, Any]:
 
 def take(record: Any, rows: Any) -> dict[str, Any]:
     """The arrays of a record, each indexed by `rows`, as keyword arguments of its class."""
-    return map_arrays(lambda array: array[rows], record)
+    return map_arrays(lambda a: a[rows], record)
 
 
 def named_arrays(record: Any) -> dict[str, np.ndarray]:
     """All arrays of a record by name."""
     return {name: value for name, value in vars(record).items() if isinstance(value, np.ndarray)} | record.steps
+
+
+def nbytes(record: Any) -> int:
+    """Bytes of a record's arrays."""
+    return sum(array.nbytes for array in named_arrays(record).values())

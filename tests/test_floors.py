@@ -14,7 +14,7 @@ import distdqn
 
 PACKAGE = Path(distdqn.__file__).resolve().parent
 FLOORS = {
-    0: ("types", "config", "machine"),
+    0: ("types", "config", "machine", "packed"),
     1: ("algo", "nets", "envs", "replay", "record", "checkpoint", "run_folder"),
     2: ("act", "learn"),
     3: ("evaluate",),
@@ -27,6 +27,7 @@ FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 SIBLINGS = {("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pretrain"), ("cli", "train")}
 # A head knows the equations that it is learned by; what this machine has decides the form of an experiment.
 SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
+SIBLINGS |= {("packed", "types")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "hydra": ("config/",),

@@ -13,6 +13,7 @@ from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.config.section import build
 from distdqn.envs.registry import make_env
+from distdqn.packed import Packed, pack
 from distdqn.types import EnvStep, RolloutStats, Segment, Weights
 
 
@@ -47,6 +48,11 @@ class Actor:
         self.game_length = np.zeros(self.slots, np.int64)
         self.first_step = -agent.window
         """Index in the slots' streams of the next segment's first step; negative before the streams began."""
+
+    def packed_rollout(self, weights: Weights, env_steps: int) -> tuple[Packed, RolloutStats]:
+        """A `rollout` as it travels."""
+        segment, stats = self.rollout(weights, env_steps)
+        return pack(segment), stats
 
     def rollout(self, weights: Weights, env_steps: int = 0) -> tuple[Segment, RolloutStats]:
         """T steps of every slot with `weights`: one segment a slot, and what happened. `env_steps`: agent steps of the

@@ -3,7 +3,7 @@
 import gc
 from dataclasses import dataclass
 from itertools import count, cycle
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -16,9 +16,12 @@ from distdqn.config import RunConfig
 from distdqn.envs.registry import make_env
 from distdqn.learn.learner import Learner
 from distdqn.machine import inspect
+from distdqn.packed import Packed
+from distdqn.replay.journal import JournalPlace
+from distdqn.replay.journaled import JournaledShard
 from distdqn.replay.shard import ReplayShard
 from distdqn.runtime.preflight import bytes_per_transition
-from distdqn.types import Batch, EnvSpec, Priorities, Segment, Weights, named_arrays
+from distdqn.types import Batch, EnvSpec, Priorities, Segment, Weights, nbytes
 
 SHARD_BYTES = 2**30
 """A shard at hand is at most this large: further memory would change nothing but the time to fill it."""
@@ -33,7 +36,8 @@ class Stages:
     and by CPU time; `in_turn_cpu` is the fraction that the two reach when one step of each follows the other, which
     is what their caches cost each other before the actor does anything of its own.
     `nbytes` is what the full shard of `transitions` says it takes, `rss_growth` by how much this process grew while
-    it was filled. `batch` is what one call of the learner is fed, `segment` one rollout.
+    it was filled. `batch` is what one call of the learner is fed; `transition_bytes` are those of a
+    transition on its way to a shard, `journal_bytes` those on disk, 0 without a journal.
     """
 
     emulators: Cost
@@ -51,17 +55,13 @@ class Stages:
     rss_growth: int
     device: str
     batch: Batch
-    segment: Segment
+    transition_bytes: float
+    journal_bytes: float
 
     @property
     def sample_bytes(self) -> float:
         """Bytes of a sampled window on its way."""
-        return size_of(self.batch) / len(self.batch)
-
-    @property
-    def transition_bytes(self) -> float:
-        """Bytes of a transition on its way to a shard."""
-        return size_of(self.segment) / max(1, int(self.segment.valid.sum()))
+        return nbytes(self.batch) / len(self.batch)
 
 
 def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
@@ -72,7 +72,7 @@ def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
         "emulators": Work(at_hand.emulate, threads),
         "inference": Work(at_hand.infer, threads),
         "in_turn": Work(lambda: at_hand.infer() and at_hand.emulate(), threads),
-        "act": Work(lambda: at_hand.play()[1], threads),
+        "act": Work(at_hand.act, threads),
         "add": Work(at_hand.add),
         "sample": Work(lambda: len(at_hand.draw())),
         "learn": Work(at_hand.learn, config.learner.threads),
@@ -92,7 +92,9 @@ def measure_stages(config: RunConfig, spec: EnvSpec, seconds: float) -> Stages:
         rss_growth=at_hand.rss_growth,
         device=at_hand.learner.device.type,
         batch=at_hand.batch,
-        segment=at_hand.segments[0],
+        transition_bytes=sum(s.nbytes if isinstance(s, Packed) else nbytes(s) for s, _ in at_hand.segments)
+        / max(1, sum(n for _, n in at_hand.segments)),
+        journal_bytes=full.journal_bytes / full.added,
     )
 
 
@@ -103,11 +105,12 @@ class _Components:
         actors, slots = config.actors, config.actors.envs_per_actor
         self.config, self.rng = config, np.random.default_rng(config.seed)
         self.actor = Actor(config.env, config.agent, actors, 0, config.seed)
-        self.versions, self.arrays = count(), self.actor.policy.network.arrays()
+        self.versions, self.numbers, self.arrays = count(), count(1), self.actor.policy.network.arrays()
+        self.rollout = self.actor.packed_rollout if config.replay.pack else self.actor.rollout
         self.play()  # its first window starts lie before the streams began
-        self.segments = [self.play()[0] for _ in range(4)]
-        self.source = cycle([(s, int(s.valid.sum())) for s in self.segments])
-        self.shard, self.rss_growth = _full_shard(config, spec, self.segments)
+        self.segments = [self.play() for _ in range(4)]
+        self.source = cycle(self.segments)
+        self.shard, self.rss_growth = _full_shard(config, spec, [s for s, _ in self.segments])
         self.batch = self.draw()
         self.learner = Learner(config.agent, config.learner, spec, config.seed)
         self.env = make_env(config.env, slots, actors.threads, config.seed)
@@ -128,14 +131,19 @@ class _Components:
         self.policy.q_values(next(self.observations), self.age)
         return len(self.age)
 
-    def play(self) -> tuple[Segment, int]:
-        """A rollout with weights that the actor has not seen, as each is in a run: segments and agent steps."""
-        segment, stats = self.actor.rollout(Weights(next(self.versions), self.arrays))
-        return segment, stats.steps
+    def play(self) -> tuple[Segment | Packed, int]:
+        """A rollout with weights that the actor has not seen, as each is in a run: segments and their transitions."""
+        segment, self.stats = self.rollout(Weights(next(self.versions), self.arrays), 0)
+        return segment, self.stats.transitions
+
+    def act(self) -> int:
+        """Agent steps of a rollout."""
+        self.play()
+        return self.stats.steps
 
     def add(self) -> int:
         segment, transitions = next(self.source)
-        self.shard.add(segment)
+        self.shard.add(segment, next(self.numbers))
         return transitions
 
     def draw(self) -> Batch:
@@ -154,12 +162,7 @@ class _Components:
         return len(self.batch)
 
 
-def size_of(record: Any) -> int:
-    """Bytes of a record's arrays."""
-    return sum(a.nbytes for a in named_arrays(record).values())
-
-
-def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tuple[ReplayShard, int]:
+def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment | Packed]) -> tuple[ReplayShard, int]:
     """A full shard of the config's size or less, and by how many bytes this process grew with it."""
     room = min(SHARD_BYTES, inspect().memory_free // 4)
     capacity = min(config.replay.capacity // config.replay.shards, int(room / bytes_per_transition(config, spec)))
@@ -167,7 +170,9 @@ def _full_shard(config: RunConfig, spec: EnvSpec, segments: list[Segment]) -> tu
     gc.collect()
     empty = psutil.Process().memory_info().rss
     stride = config.agent.sequence.stride
-    shard = ReplayShard(config.replay, capacity, config.actors.rollout_steps, 0, config.seed, stride)
+    args = (config.replay, capacity, config.actors.rollout_steps, 0, config.seed, stride)
+    place = JournalPlace(str(Path(config.run_dir).with_name("journal")), "")
+    shard = JournaledShard(place, *args) if config.replay.journal else ReplayShard(*args)
     for segment in cycle(segments):
         if shard.add(segment).evicted:
             break

@@ -102,7 +102,7 @@ def _of_components(r: Report) -> Iterator[Row]:
         yield _row("priorities", s.priority, "samples", call)
     else:
         yield "priorities", "none", "", "uniform replay has no use for them"
-    carried = f"a sample is {s.sample_bytes / 1e3:.1f} kB, a transition {s.transition_bytes / 1e3:.1f} kB"
+    carried = f"a sample is {s.sample_bytes / 1e3:.1f} kB, a transition {s.transition_bytes / 1e3:.2f} kB"
     figure = f"{1 / r.transport.wall / 1e6:,.0f} MB/s, call {r.transport.round_trip * 1e3:.2f} ms"
     note = f"{carried}: {1 / r.costs.carry_sample.wall:,.0f} samples/s"
     yield "through the engine", figure, _micro(r.costs.carry_sample.cpu), note
@@ -137,6 +137,7 @@ def _of_memory(r: Report) -> Iterator[Row]:
     s, w = r.stages, r.window
     note = f"resident memory grew by {s.rss_growth / s.nbytes:.3f} of that while {s.transitions:,} filled a shard"
     yield "bytes per transition", f"{s.nbytes / s.transitions:,.0f}", "", note
+    yield "  on its way, on disk", f"{s.transition_bytes:,.0f}, {s.journal_bytes:,.0f}", "", "segments as they travel"
     yield "resident memory", f"{sum(w.resident.values()) / MIB:,.0f} MiB", "", "of the whole system at its end"
     for kind, size in w.resident.items():
         of_shards = kind == "shard" and w.shard_bytes

@@ -6,9 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from distdqn.bench.measure import ROUNDS, Cost, family_cpu
-from distdqn.bench.stages import size_of
 from distdqn.runtime.engine import Engine, Needs, Ref
-from distdqn.types import Batch
+from distdqn.types import Batch, nbytes
 
 AHEAD = 3
 """Batches on their way at once."""
@@ -69,12 +68,12 @@ def measure_transport(engine: Engine, batch: Batch, seconds: float) -> Transport
         start, cpu = time.perf_counter(), sum(family_cpu().values())
         while bytes_carried == 0 or time.perf_counter() - start < seconds / ROUNDS:
             engine.fetch(on_their_way.popleft())
-            bytes_carried += size_of(batch)
+            bytes_carried += nbytes(batch)
             on_their_way.append(ask())
         walls.append((time.perf_counter() - start) / bytes_carried)
         for ref in on_their_way:
             engine.fetch(ref)
-        cpus.append((sum(family_cpu().values()) - cpu) / (bytes_carried + AHEAD * size_of(batch)))
+        cpus.append((sum(family_cpu().values()) - cpu) / (bytes_carried + AHEAD * nbytes(batch)))
     engine.kill(sender)
     engine.kill(receiver)
     return Transport(statistics.median(trips), statistics.median(walls), statistics.median(cpus))

@@ -87,6 +87,12 @@ class ReplayConfig(Section):
     beta: float = number(0.4, 0, 1)
     beta_final: float = number(0.4, 0, 1)
     """beta moves in a straight line from `beta` to this over the budget."""
+    pack: bool = True
+    """Segments travel compressed."""
+    journal: bool = True
+    """Shards write down what they are given: a killed one loses nothing, a resumed run has its replay again."""
+    journal_dir: str | None = None
+    """A folder on every machine for the journals, such as a scratch disk; null: the run's folder."""
 
 
 @dataclass(frozen=True)

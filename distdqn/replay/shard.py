@@ -4,15 +4,16 @@ import numpy as np
 import psutil
 
 from distdqn.config import ReplayConfig
+from distdqn.packed import Packed
 from distdqn.replay.storage import EPOCHS, SegmentRing, pack_keys, ring_spans, unpack_keys
 from distdqn.replay.sum_tree import SumTree
-from distdqn.types import Batch, Priorities, Segment, ShardStats, State, take
+from distdqn.types import Batch, Priorities, Segment, ShardStats, nbytes, take
 
 PRIORITY_EPSILON = 1e-6
 """Added to every absolute TD error, so that a window without error can still be drawn."""
 
 _LARGEST_IMPORTANCE = 1e30
-_COUNTERS = ("added", "evicted", "sampled", "applied", "stale")
+_COUNTERS = ("added", "evicted", "sampled", "applied", "stale", "bytes_in", "bytes_out")
 
 
 class ReplayShard:
@@ -26,7 +27,7 @@ class ReplayShard:
         capacity: transitions that this shard may hold; it keeps the newest `max(1, capacity // T)` segments.
         segment_steps: T, window starts in a segment.
         epoch: tells this shard's keys from those of the one it replaces, 0 to 4095.
-        seed: of the draws, together with the epoch.
+        seed: of the draws, together with the number of each.
         stride: transitions that a valid start stands for: 1, or the steps from one sequence to the next.
     """
 
@@ -41,21 +42,28 @@ class ReplayShard:
         self._added_by = np.zeros(self._ring.capacity, np.int64)  # `added` right after each segment came
         self._counters = dict.fromkeys(_COUNTERS, 0)
         self._sample_age = 0.0
-        self._rng = np.random.default_rng((seed, epoch))
+        self._seed, self._draw = seed, -1
         self._process = psutil.Process()
 
-    def add(self, segments: Segment) -> ShardStats:
-        """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order. ValueError,
-        before anything is stored, for a valid start's priority that is negative or not finite, and for shapes or dtypes
-        that do not belong together (see `SegmentRing.add`)."""
+    def add(self, segments: Segment | Packed, number: int = 0) -> ShardStats:
+        """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order. `number` is
+        that of the change, for a journal. ValueError, before anything is stored, for a valid start's priority that is
+        negative or not finite, and for shapes or dtypes that do not belong together (see `SegmentRing.add`)."""
+        self._store(segments.unpack() if isinstance(segments, Packed) else segments)
+        self._counters["bytes_in"] += segments.nbytes if isinstance(segments, Packed) else nbytes(segments)
+        return self.stats()
+
+    def _store(self, segments: Segment) -> None:
         weights = self._weights(segments.priority, segments.valid)
         for start in range(0, len(segments), self._ring.capacity):
             rows = slice(start, start + self._ring.capacity)
             self._add(Segment(**take(segments, rows)), weights[rows])
-        return self.stats()
 
-    def sample(self, sizes: tuple[int, ...], beta: float, share: float = 1.0) -> tuple[Batch, ShardStats]:
-        """`sum(sizes)` windows, drawn independently with replacement; `sizes[m]` of them are for minibatch m.
+    def sample(
+        self, sizes: tuple[int, ...], beta: float, share: float = 1.0, number: int | None = None
+    ) -> tuple[Batch, ShardStats]:
+        """`sum(sizes)` windows, drawn independently with replacement; `sizes[m]` of them are for minibatch m. Every
+        draw has random numbers of its own, which its `number` decides: asked again it gives the same windows.
 
         With weight p_i and mass = the sum of this shard's weights, `importance` is (share p_i / mass)^-beta, not
         normalized (Schaul et al. 2016, section 3.4; the factor N^-beta cancels when the learner divides by the
@@ -69,7 +77,8 @@ class ReplayShard:
             raise ValueError(f"sizes={sizes}: must not be negative")
         if not 0 < share <= 1:
             raise ValueError(f"share={share}: must be above 0 and at most 1")
-        leaves = self._tree.sample(self._rng.random(sum(sizes)))
+        self._draw = self._draw + 1 if number is None else number
+        leaves = self._tree.sample(np.random.default_rng((self._seed, self._draw)).random(sum(sizes)))
         positions, offsets = np.divmod(leaves, self._ring.segment_steps)
         batch = Batch(
             **self._ring.windows(positions, offsets),
@@ -78,31 +87,39 @@ class ReplayShard:
             sizes=tuple(sizes),
         )
         self._counters["sampled"] += len(leaves)
+        self._counters["bytes_out"] += nbytes(batch)
         if len(leaves):
             self._sample_age = float(np.mean(self._counters["added"] - self._added_by[positions]))
         return batch, self.stats()
 
-    def update_priorities(self, update: Priorities) -> ShardStats:
+    def update_priorities(self, update: Priorities, number: int = 0) -> ShardStats:
         """Gives windows sampled earlier their new absolute TD errors; of equal keys the last one wins.
 
         Keys of another epoch, of an evicted segment, or that this shard never gave out count as `stale` and
         change nothing. Uniform: counted, values ignored. ValueError, before any is applied, for a priority
-        that is negative or not finite: a learner that diverged must not decide what is drawn next.
+        that is negative or not finite: a learner that diverged must not decide what is drawn next. `number` is that of
+        the change, for a journal.
         """
         if update.key.shape != update.priority.shape:
             raise ValueError(f"key {update.key.shape} and priority {update.priority.shape} differ in shape")
-        values = self._weights(update.priority, np.ones(len(update.key), np.bool_))
         epoch, insertion, offset = unpack_keys(update.key)
+        applied = self._reprioritize(insertion, offset, update.priority, epoch == self._epoch)
+        self._counters["applied"] += applied
+        self._counters["stale"] += len(update.key) - applied
+        return self.stats()
+
+    def _reprioritize(
+        self, insertion: np.ndarray, offset: np.ndarray, priority: np.ndarray, known: np.ndarray | bool = True
+    ) -> int:
+        """Gives those windows of them that are `known` and held new weights; their number."""
+        values = self._weights(priority, np.ones(len(priority), np.bool_))
         steps = self._ring.segment_steps
-        known = (epoch == self._epoch) & (offset < steps) & self._ring.holds(insertion)
+        known = known & (offset < steps) & self._ring.holds(insertion)
         leaves = (insertion % self._ring.capacity) * steps + np.minimum(offset, steps - 1)
         known &= self._tree.get(leaves) > 0  # an invalid start has no weight and gets none
         if self._config.kind == "prioritized":
             self._tree.set(leaves[known], values[known])
-        applied = int(np.count_nonzero(known))
-        self._counters["applied"] += applied
-        self._counters["stale"] += len(known) - applied
-        return self.stats()
+        return int(np.count_nonzero(known))
 
     def stats(self) -> ShardStats:
         """Figures of now; all counters run since the shard began, `sample_age` is that of the last sample,
@@ -120,31 +137,16 @@ class ReplayShard:
             sample_age=self._sample_age * stride,
             applied=c["applied"],
             stale=c["stale"],
+            bytes_in=c["bytes_in"],
+            bytes_out=c["bytes_out"],
         )
 
-    def state(self) -> State:
-        """Copies of all but the constructor's arguments: segments, weights, counters, the generator."""
-        return {
-            "ring": self._ring.state(),
-            "weights": self._tree.leaves[: len(self._ring) * self._ring.segment_steps].copy(),
-            "added_by": self._added_by[: len(self._ring)].copy(),
-            "counters": dict(self._counters),
-            "sample_age": self._sample_age,
-            "rng": self._rng.bit_generator.state,
-        }
-
-    def restore(self, state: State) -> None:
-        """Takes over a `state()` of a shard of the same size; ValueError otherwise. The epoch stays the constructor's:
-        a shard that goes back to an older state needs a new one, or keys given out in between would name other
-        windows."""
-        self._ring.restore(state["ring"])
-        self._tree = SumTree(self._tree.capacity)
-        self._tree.set_block(0, state["weights"])
-        self._added_by[:] = 0
-        self._added_by[: len(self._ring)] = state["added_by"]
-        self._counters = {name: int(state["counters"][name]) for name in _COUNTERS}
-        self._sample_age = float(state["sample_age"])
-        self._rng.bit_generator.state = state["rng"]
+    def _forget(self, places: slice) -> None:
+        """Takes their weight from the segments at these places of the ring: they are not what they should be."""
+        steps = self._ring.segment_steps
+        weights = self._tree.leaves[places.start * steps : places.stop * steps]
+        self._counters["evicted"] += int(np.count_nonzero(weights))
+        self._tree.set_block(places.start * steps, np.zeros(len(weights)))
 
     def _resident(self) -> int:
         """Memory of this process alone: segments on their way lie in memory that all processes share."""

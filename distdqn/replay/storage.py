@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from distdqn.types import STEP_FIELDS, Segment, State, named_arrays
+from distdqn.types import STEP_FIELDS, Segment, named_arrays
 
 OFFSET_BITS, INSERTION_BITS, EPOCH_BITS = 15, 36, 12
 EPOCHS = 1 << EPOCH_BITS
@@ -133,24 +133,11 @@ class SegmentRing:
         """Which of the segments `insertions` int64 `[B]` have been added and not evicted, bool `[B]`."""
         return (insertions >= self.count - len(self)) & (insertions < self.count)
 
-    def state(self) -> State:
-        """Copies of everything held."""
-        return {
-            "capacity": self.capacity,
-            "segment_steps": self.segment_steps,
-            "count": self.count,
-            "arrays": {n: a[: len(self)].copy() for n, a in self._arrays.items()},
-        }
-
-    def restore(self, state: State) -> None:
-        """Takes over a `state()`; ValueError if it is of a ring of another size."""
-        saved, own = (state["capacity"], state["segment_steps"]), (self.capacity, self.segment_steps)
-        if saved != own:
-            raise ValueError(f"a ring of (capacity, segment_steps) = {saved} cannot be restored into {own}")
-        self.count = int(state["count"])
-        self._allocate(state["arrays"])
-        for name, array in state["arrays"].items():
-            self._arrays[name][: len(array)] = array
+    def skip_to(self, insertion: int) -> list[slice]:
+        """Makes `insertion` the next segment's number, where those before it are not to be had; their places."""
+        missing = min(insertion - self.count, self.capacity) if self._arrays else 0
+        first, self.count = insertion - missing, insertion
+        return [places for places, _ in ring_spans(first % self.capacity, missing, self.capacity)] if missing else []
 
     def _allocate(self, like: dict[str, np.ndarray]) -> None:
         self._arrays = {name: np.zeros((self.capacity, *a.shape[1:]), a.dtype) for name, a in like.items()}

@@ -29,6 +29,8 @@ Task = Generator[Call, Any, None]
 where there is none the `yield` raises `NoAnswer`, and a task that does not catch it ends."""
 
 
+NOBODY_ASKED = 0.02
+"""Seconds until the next look where there is nothing to wait for, while a checkpoint is being written, say."""
 LONGEST_LOOK = 1.0
 """Seconds that pass on the clock of the calls, beside the time waited for answers, from one look to the next."""
 
@@ -52,9 +54,10 @@ class Calls:
         """Asks `handle` for `method(*args)`."""
         return self._add(Call(handle, method, self.engine.call(handle, method, *args, returns=returns), self.clock))
 
-    def await_start(self, handle: Handle) -> Call:
-        """A call that is answered once `handle` has been made."""
-        return self._add(Call(handle, "start", (self.engine.ready(handle),), self.clock))
+    def await_start(self, handle: Handle, method: str | None = None) -> Call:
+        """A call that is answered once `handle` has been made, with what `method` gives."""
+        ref = self.engine.call(handle, method)[0] if method else self.engine.ready(handle)
+        return self._add(Call(handle, "start", (ref,), self.clock))
 
     def _add(self, call: Call) -> Call:
         self._calls[call.refs[-1]] = call
@@ -74,6 +77,8 @@ class Calls:
 
     def ready(self, timeout: float) -> list[Call]:
         """Takes out the calls that are answered, after at most `timeout` seconds."""
+        if not self._calls:
+            time.sleep(min(timeout, NOBODY_ASKED))
         answered = self.engine.wait(list(self._calls), timeout)
         now = time.monotonic()
         self.clock, self._looked = self.clock + min(now - self._looked, timeout + LONGEST_LOOK), now

@@ -24,6 +24,7 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.learning import Learning
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.saving import Saving
+from distdqn.runtime.shards import Shards
 from distdqn.runtime.system import System
 from distdqn.types import State
 
@@ -47,9 +48,10 @@ class Coordinator:
     ) -> None:
         self.config, self.log = config, log
         self.system = System(config, engine, roster, event, keeper.fault)
-        self.learning = Learning(self.system, keeper)
-        self.experience = Experience(self.system, self.learning.publish)
-        self.saving = Saving(self.system, keeper, self._log)
+        self.shards = Shards(self.system)
+        self.learning = Learning(self.system, self.shards, keeper)
+        self.experience = Experience(self.system, self.shards, self.learning.publish)
+        self.saving = Saving(self.system, self.shards, keeper, self._log)
         self.stop = False
         """Set from outside, to stop early."""
         self._training = True
@@ -67,8 +69,9 @@ class Coordinator:
             s.limiter.restore(counters["limiter"])
             s.limiter.refill(0)
             self.saving.restore(counters)
+            self.shards.restore(counters["replay"])
         for i in range(self.config.replay.shards):
-            self.experience.start_shard(i)
+            self.shards.start(i)
         for i in range(self.config.actors.count):
             self.experience.start_actor(i)
         self.saving.start_evaluator()
@@ -123,6 +126,7 @@ class Coordinator:
             for call in self.system.calls.ready(timeout=0.2):
                 if call.method in (*Saving.METHODS, "update", "add"):
                     self.system.answer(call)
+            self.saving.go_on()
             if not self.system.lockstep:
                 self.system.look()
             self._log_if_due()

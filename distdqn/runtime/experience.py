@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from distdqn.runtime.calls import Task
 from distdqn.runtime.engine import NoAnswer
+from distdqn.runtime.shards import Shards
 from distdqn.runtime.system import System
 from distdqn.types import RolloutStats
 
@@ -12,28 +13,17 @@ MOST_ADDS = 3
 
 
 class Experience:
-    """Owns the actors and the shards' contents. `publish`: asks for the learner's weights anew."""
+    """Owns the actors. `publish`: asks for the learner's weights anew."""
 
-    def __init__(self, system: System, publish: Callable[[], None]) -> None:
-        self.system, self.publish = system, publish
-        self._next_shard = self._next_actor = 0
+    def __init__(self, system: System, shards: Shards, publish: Callable[[], None]) -> None:
+        self.system, self.shards, self.publish = system, shards, publish
+        self._next_actor = 0
+        self._rollout = "packed_rollout" if system.config.replay.pack else "rollout"
         system.starts("actor", self.start_actor)
-        system.starts("shard", self.start_shard)
 
     def start_actor(self, index: int) -> None:
         """Starts actor `index`, or starts it anew at its place on the exploration ladder."""
-        self.system.started(f"actor-{index}", self.system.roster.actor(index))
-
-    def start_shard(self, index: int) -> None:
-        """Starts shard `index` empty; in a dead one's place, learning waits until the shards together are filled
-        again."""
-        s = self.system
-        gone = s.progress.shards.pop(index, None)
-        if gone is not None:
-            s.progress.count["lost"] += gone.transitions
-            s.progress.faults["lost_transitions"] += gone.transitions
-            s.limiter.refill(s.progress.transitions)
-        s.started(f"shard-{index}", s.roster.shard(index))
+        self.system.started(self.system.roster.actor(index))
 
     def ask(self) -> None:
         """Asks the actors for as many rollouts as may be in flight and the limiter has room for. They take turns: where
@@ -48,7 +38,7 @@ class Experience:
                 if s.limiter.room_to_insert() < s.rollout_size:
                     return
                 actor = f"actor-{i}"
-                if s.joined(actor) and s.calls.count("rollout", s.handles[actor]) <= depth:
+                if s.joined(actor) and s.calls.count(self._rollout, s.handles[actor]) <= depth:
                     s.begin(self._segment(actor))
                     self._next_actor = (i + 1) % actors
 
@@ -56,7 +46,7 @@ class Experience:
         """The life of a segment: it is played, and stored or, where no shard takes it, dropped."""
         s = self.system
         s.limiter.reserve_insert(s.rollout_size)
-        rollout = s.ask(actor, "rollout", s.weights, s.progress.count["env_steps"], returns=2)
+        rollout = s.ask(actor, self._rollout, s.weights, s.progress.count["env_steps"], returns=2)
         try:
             stats: RolloutStats = yield rollout
         except NoAnswer:
@@ -64,22 +54,18 @@ class Experience:
             self.publish()  # the weights may have been lost with the machine that held them
             return
         s.progress.rollout(stats, s.version)
+        index = self.shards.turn()
         for _ in range(MOST_ADDS):
             try:
-                yield s.ask(self._shard(), "add", rollout.refs[0])
-            except NoAnswer:
-                continue  # the driver owns the segment, so it is still there: another shard, or the new one, takes it
+                yield from self.shards.change(index, "add", rollout.refs[0])
+            except (
+                NoAnswer
+            ):  # the driver owns the segment, so it is still there: another shard, or the new one, takes it
+                index = index if s.lockstep else self.shards.turn()
+                continue
             s.progress.count["stored"] += stats.transitions
             s.limiter.commit_insert(stats.transitions, s.rollout_size)
             return
         s.limiter.commit_insert(0, s.rollout_size)
         s.progress.count["dropped"] += stats.transitions
         s.progress.faults["dropped_transitions"] += stats.transitions
-
-    def _shard(self) -> str:
-        """The shard whose turn it is; one that is silent, or not made yet, is passed over where others are there."""
-        shards = self.system.config.replay.shards
-        turns = ((self._next_shard + k) % shards for k in range(shards))
-        chosen = next((i for i in turns if self.system.joined(f"shard-{i}")), self._next_shard)
-        self._next_shard = (chosen + 1) % shards
-        return f"shard-{chosen}"

@@ -37,13 +37,18 @@ class Keeper:
         self.final: dict[str, Any] = {}
         self._protected: str | None = None
         self._filming: Future[Path] | None = None
-        self._pool = ThreadPoolExecutor(1, "video")
+        self._films, self._saves = ThreadPoolExecutor(1, "video"), ThreadPoolExecutor(1, "checkpoint")
+        self._saving: Future[str | None] | None = None
 
-    def save(self, learner: State, counters: State, updates: int) -> str | None:
-        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses."""
-        name = f"step-{updates:012d}"
-        path = self.folder.checkpoints
+    def save(self, learner: State, counters: State, updates: int) -> Future[str | None]:
+        """Saves a checkpoint, prunes the older ones, and gives its name, None where the disk refuses: beside training,
+        since packing it, its checksums and the disk take a while."""
         state = {"learner": learner, "counters": counters, **self.extra()}
+        self._saving = self._saves.submit(self._save, state, f"step-{updates:012d}")
+        return self._saving
+
+    def _save(self, state: State, name: str) -> str | None:
+        path = self.folder.checkpoints
         try:
             checkpoint.save(path, name, state)
         except checkpoint.CheckpointError as error:
@@ -62,6 +67,8 @@ class Keeper:
 
     def newest(self) -> State | None:
         """The learner's state in the newest checkpoint that is whole."""
+        if self._saving is not None:
+            self._saving.result()
         found = checkpoint.newest_valid(self.folder.checkpoints)
         if found is None:
             return None
@@ -105,7 +112,7 @@ class Keeper:
     def film(self, name: str, recording: Recording) -> None:
         """Writes the video of checkpoint `name`'s game, beside the run."""
         path = self.folder.videos / f"{name}.gif"
-        self._filming = self._pool.submit(write_gif, recording, self.spec, path, 2)
+        self._filming = self._films.submit(write_gif, recording, self.spec, path, 2)
         self._filming.add_done_callback(self._filmed)
 
     def _filmed(self, future: Future[Path]) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from distdqn.algo.priority import beta_at
-from distdqn.runtime.calls import Task
+from distdqn.runtime.calls import Call, Task
 from distdqn.runtime.engine import Handle, NoAnswer, Ref
 from distdqn.runtime.keeper import Keeper
-from distdqn.runtime.system import ROOM_SECONDS, START_SECONDS, GivenUp, RunFailed, System
+from distdqn.runtime.shards import Shards
+from distdqn.runtime.system import GivenUp, RunFailed, System
+from distdqn.runtime.watch import ROOM_SECONDS, START_SECONDS
 from distdqn.types import State, UpdateStats, Weights
 
 WAIT_SECONDS = 5.0
@@ -18,12 +20,10 @@ WAIT_SECONDS = 5.0
 class Learning:
     """Owns the learner and the draws."""
 
-    def __init__(self, system: System, keeper: Keeper) -> None:
-        self.system, self.keeper = system, keeper
-        self.rng = np.random.default_rng([system.config.seed, system.roster.session])
+    def __init__(self, system: System, shards: Shards, keeper: Keeper) -> None:
+        self.system, self.shards, self.keeper = system, shards, keeper
         self._draws: dict[int, str] = {}
         """What is being drawn, and whom each waits for."""
-        self._drawn = 0
         self._published = 0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
@@ -71,7 +71,7 @@ class Learning:
                 asked = len(self._draws) * updates + s.progress.count["learner_updates"]
                 updates = min(updates, limit - asked)
             samples = updates * c.batch_size * self._positions
-            if updates < 1 or s.limiter.room_to_sample() < samples or self._mass().sum() <= 0:
+            if updates < 1 or s.limiter.room_to_sample() < samples or self.shards.mass().sum() <= 0:
                 return
             s.begin(self._draw(updates))
             if s.lockstep:
@@ -81,23 +81,31 @@ class Learning:
         """The life of a draw: its parts are sampled by the shards and learned from, their priorities returned."""
         s, size, replay = self.system, self.system.config.learner.batch_size, self.system.config.replay
         # a multinomial split by mass, so that the shards together draw as one shard would
-        mass = self._mass()
+        mass = self.shards.mass()
         shares = mass / mass.sum()
-        sizes = self.rng.multinomial(size, shares, size=updates)
+        s.progress.count["draws"] += 1
+        draw = s.progress.count["draws"]
+        sizes = np.random.default_rng((s.config.seed, draw)).multinomial(size, shares, size=updates)
         beta = beta_at(s.progress.fraction, replay.beta, replay.beta_final)
         samples = updates * size * self._positions
         s.limiter.reserve_sample(samples)
-        self._drawn += 1
-        draw = self._drawn
-        parts = {
-            i: s.ask(f"shard-{i}", "sample", tuple(sizes[:, i].tolist()), beta, min(float(shares[i]), 1.0), returns=2)
-            for i in np.nonzero(sizes.sum(0))[0].tolist()
-        }
+
+        def ask(i: int) -> Call:
+            share = min(float(shares[i]), 1.0)
+            return s.ask(f"shard-{i}", "sample", tuple(sizes[:, i].tolist()), beta, share, draw, returns=2)
+
+        parts = {i: ask(i) for i in np.nonzero(sizes.sum(0))[0].tolist()}
         try:
             batches = []
             for i, part in parts.items():
                 self._draws[draw] = f"shard-{i}"
-                yield part
+                try:
+                    yield part
+                except NoAnswer:
+                    if not (s.lockstep and self.shards.journal):
+                        raise
+                    part = ask(i)  # a successor with the same contents gives the same windows
+                    yield part
                 batches.append(part.refs[0])
             self._draws[draw] = "learner"
             update = s.ask("learner", "update", s.progress.fraction, *batches, returns=len(batches) + 1)
@@ -111,20 +119,17 @@ class Learning:
         self._learned(stats)
         if replay.kind == "prioritized":
             for i, priorities in zip(parts, update.refs, strict=False):
-                # a shard that has taken a dead one's place knows them by their epoch, and counts them as stale
-                s.ask(f"shard-{i}", "update_priorities", priorities)
+                s.begin(self._return(i, priorities))
         if s.version - self._published >= s.config.learner.publish_period:
             self.publish()
+
+    def _return(self, index: int, priorities: Ref) -> Task:
+        """Without a journal a successor knows by their epoch that they are not its own, and counts them as stale."""
+        yield from self.shards.change(index, "update_priorities", priorities, tries=2 if self.shards.journal else 1)
 
     def _waiting(self) -> list[str]:
         """Whom the draws wait for, but for those that have been silent for a while: others go on without them."""
         return [name for name in self._draws.values() if name not in self.system.silent]
-
-    def _mass(self) -> np.ndarray:
-        """Sampling mass of each shard, 0 of those that are silent."""
-        s = self.system
-        shards = range(s.config.replay.shards)
-        return np.array([0.0 if f"shard-{i}" in s.silent else s.progress.mass_of(i) for i in shards])
 
     def _learned(self, stats: UpdateStats) -> None:
         s = self.system

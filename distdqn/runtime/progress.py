@@ -26,7 +26,7 @@ RECORDED = {
     "stale": "replay/stale_priorities",
 }
 """Counters and the metrics that show them."""
-COUNTERS = (*RECORDED, "samples", "dropped")
+COUNTERS = (*RECORDED, "samples", "dropped", "draws")
 
 
 class Progress:
@@ -113,6 +113,8 @@ class Progress:
         """A shard answered."""
         previous = self.shards.get(index)
         self.count["stale"] += stats.stale - (previous.stale if previous else 0)
+        for name in ("bytes_in", "bytes_out"):
+            self._sums[name] += getattr(stats, name) - (getattr(previous, name) if previous else 0)
         self.shards[index] = stats
         if stats.sampled and (previous is None or stats.sampled > previous.sampled):
             self._mean("replay/sample_age", stats.sample_age)
@@ -145,6 +147,7 @@ class Progress:
             "replay/samples_per_insert": samples_per_insert,
             "replay/dropped": self.count["dropped"],
             "replay/rss_bytes": sum(s.rss for s in self.shards.values()),
+            "replay/journal_bytes": sum(s.journal_bytes for s in self.shards.values()),
             **{f"faults/{name}": n for name, n in self.faults.items()},
         }
         if held := self.transitions:
@@ -159,6 +162,8 @@ class Progress:
         if training:
             values["actor/env_steps_per_s"] = sums["steps"] / seconds
             values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
+            values["replay/bytes_in_per_s"] = sums["bytes_in"] / seconds
+            values["replay/bytes_out_per_s"] = sums["bytes_out"] / seconds
             values["learner/updates_per_s"] = sums["updates"] / seconds
             values["learner/samples_per_s"] = sums["samples"] / seconds
             values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)

@@ -6,6 +6,8 @@ from distdqn.act.actor import Actor
 from distdqn.config import RunConfig
 from distdqn.evaluate.evaluator import Evaluator
 from distdqn.learn.learner import Learner
+from distdqn.replay.journal import JournalPlace
+from distdqn.replay.journaled import JournaledShard
 from distdqn.replay.shard import ReplayShard
 from distdqn.replay.storage import EPOCHS
 from distdqn.runtime.engine import Engine, Handle, Needs
@@ -46,13 +48,16 @@ class Roster:
         args = (c.env, c.agent, c.actors, index, seed, self.run_id)
         return self.engine.start(f"actor-{index}", needs, Actor, *args)
 
-    def shard(self, index: int) -> Handle:
-        """Starts shard `index`, empty, with an epoch that no shard of this session had."""
-        c, replay, seed = self.config, self.config.replay, self._seed("shard", index)
+    def shard(self, index: int, place: JournalPlace | None) -> Handle:
+        """Starts shard `index`, with an epoch that no shard of this session had, and with what its journal holds. Its
+        draws have numbers, so all lives and sessions have the same seed."""
+        c, replay = self.config, self.config.replay
+        seed = int(np.random.SeedSequence([c.seed, _KINDS["shard"], index]).generate_state(1)[0] >> 1)
         capacity, epoch = replay.capacity // replay.shards, self._epochs % EPOCHS
         self._epochs += 1
         args = (replay, capacity, c.actors.rollout_steps, epoch, seed, c.agent.sequence.stride)
-        return self.engine.start(f"shard-{index}", Needs(spread=True), ReplayShard, *args)
+        kind, first = (ReplayShard, ()) if place is None else (JournaledShard, (place,))
+        return self.engine.start(f"shard-{index}", Needs(spread=True), kind, *first, *args)
 
     def learner(self) -> Handle:
         """Starts the learner; every life and session begins with the same weights until it is restored."""

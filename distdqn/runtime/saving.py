@@ -1,12 +1,15 @@
 """Checkpoints, and evaluations and videos of them, beside training."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from typing import Any
 
 from distdqn.runtime.calls import Call, Task
 from distdqn.runtime.engine import NoAnswer, StoreFull
 from distdqn.runtime.keeper import Keeper
+from distdqn.runtime.shards import Shards
 from distdqn.runtime.system import System
 from distdqn.types import Evaluation, State, Weights
 
@@ -22,8 +25,12 @@ class Saving:
 
     METHODS = ("state", *PLAYING)
 
-    def __init__(self, system: System, keeper: Keeper, scored: Callable[[dict[str, float]], None]) -> None:
-        self.system, self.keeper, self.scored = system, keeper, scored
+    def __init__(
+        self, system: System, shards: Shards, keeper: Keeper, scored: Callable[[dict[str, float]], None]
+    ) -> None:
+        self.system, self.shards, self.keeper, self.scored = system, shards, keeper, scored
+        self._written: deque[tuple[Future[str | None], Callable[[str | None], None]]] = deque()
+        """Checkpoints that are being written, and what follows."""
         now, config = time.monotonic(), system.config
         self._next_save = now + config.checkpoint.every_seconds
         self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
@@ -33,13 +40,13 @@ class Saving:
 
     def start_evaluator(self, index: int = 0) -> None:
         """Starts the evaluator."""
-        self.system.started("evaluator", self.system.roster.evaluator())
+        self.system.started(self.system.roster.evaluator())
 
     def save_first(self) -> None:
         """A run can be resumed from its first second on."""
         s = self.system
         (state,) = s.engine.call(s.handles["learner"], "state")
-        self.keeper.save(s.engine.fetch(state), self.counters(), 0)
+        self.keeper.save(s.engine.fetch(state), self.counters(), 0).result()
 
     def counters(self) -> State:
         """What a checkpoint holds besides the learner."""
@@ -47,7 +54,8 @@ class Saving:
         if self.system.config.evaluation.every_seconds is not None:
             left["evaluation_s"] = self._next_evaluation - time.monotonic()
         s = self.system
-        return {"progress": s.progress.state(), "limiter": s.limiter.state(), "left": left}
+        of_all = {"progress": s.progress.state(), "limiter": s.limiter.state(), "replay": self.shards.state()}
+        return {**of_all, "left": left}
 
     def restore(self, counters: State) -> None:
         """The clocks go on where they were, so that a run that is stopped every few minutes is evaluated, too."""
@@ -57,20 +65,21 @@ class Saving:
 
     @property
     def saving(self) -> bool:
-        """True while the learner is asked for its state."""
-        return bool(self.system.calls.of("state"))
+        """True while the learner is asked for its state, or that is being written."""
+        return bool(self._written or self.system.calls.of("state"))
 
     @property
     def busy(self) -> bool:
         """True while something is being saved, evaluated or recorded."""
-        return self.keeper.busy or any(self.system.calls.of(method) for method in self.METHODS)
+        return self.saving or self.keeper.busy or any(self.system.calls.of(method) for method in self.METHODS)
 
     def ask(self) -> None:
         """Saves when it is time, and evaluates when that is due and the evaluator is free."""
+        self.go_on()
         now, calls, config = time.monotonic(), self.system.calls, self.system.config
         free = "evaluator" not in self.system.handles or self.system.joined("evaluator")
         evaluate = now >= self._next_evaluation and free and not any(calls.of(method) for method in PLAYING)
-        if (evaluate or now >= self._next_save) and not calls.of("state"):
+        if (evaluate or now >= self._next_save) and not self.saving:
             self._next_save = now + config.checkpoint.every_seconds
             if evaluate:
                 self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
@@ -78,32 +87,51 @@ class Saving:
 
     def save(self, evaluate: bool, final: bool = False) -> None:
         """Asks the learner for its state, to be saved and, if `evaluate`, evaluated."""
-        self.saved = self.evaluated = False
-        self.system.begin(self._checkpoint(evaluate, final))
+        before, self.saved, self.evaluated = self.saved, False, False
+        self.system.begin(self._checkpoint(evaluate, final, before))
 
-    def _checkpoint(self, evaluate: bool, final: bool) -> Task:
-        """The life of a checkpoint: it is saved, evaluated and, where it is the best so far, filmed."""
+    def go_on(self) -> None:
+        """Goes on with what has been written."""
+        while self._written and self._written[0][0].done():
+            future, follows = self._written.popleft()
+            follows(future.result())
+
+    def _checkpoint(self, evaluate: bool, final: bool, before: bool) -> Task:
+        """The life of a checkpoint: it is saved and, if that is asked for, evaluated."""
         s, tries = self.system, MOST_TRIES if final else 1
         state: State = yield from self._answer(tries, self._state)
-        name = self.keeper.save(state, self.counters(), s.progress.count["learner_updates"])
-        self.saved = name is not None
+        self.shards.cut(before)
+        written = self.keeper.save(state, self.counters(), s.progress.count["learner_updates"])
+        if s.lockstep:
+            written.exception()
+        weights = Weights(int(state["updates"]), state["online"])
         episodes = s.config.evaluation.final_episodes if final else s.config.evaluation.episodes
-        if not (evaluate and episodes and name is not None):
-            self.evaluated = self.saved
-            return
+
+        def follows(name: str | None) -> None:
+            self.saved = name is not None
+            if evaluate and episodes and name is not None:
+                s.begin(self._evaluation(name, weights, episodes, final))
+            else:
+                self.evaluated = self.saved
+
+        self._written.append((written, follows))
+
+    def _evaluation(self, name: str, weights: Weights, episodes: int, final: bool) -> Task:
+        """The life of an evaluation: the checkpoint plays and, where it is the best so far, is filmed."""
+        s, tries = self.system, MOST_TRIES if final else 1
         try:
-            weights = s.engine.put(Weights(int(state["updates"]), state["online"]))
+            there = s.engine.put(weights)
         except StoreFull as error:
             s.event(f"{name} is not evaluated, the object store is full: {error}")
             return
-        del state  # it is large
+        del weights  # they are large
         self.keeper.protect(name)
-        result: Evaluation = yield from self._answer(tries, lambda: self._evaluate(weights, episodes))
+        result: Evaluation = yield from self._answer(tries, lambda: self._evaluate(there, episodes))
         best = self.keeper.evaluated(name, result, final)
         self.evaluated = True
         self.scored(self.keeper.scores(result))
         if best and s.config.evaluation.video:
-            self.keeper.film(name, (yield s.ask("evaluator", "record", weights)))
+            self.keeper.film(name, (yield s.ask("evaluator", "record", there)))
 
     def _state(self) -> Generator[Call, Any, Any]:
         return (yield self.system.ask("learner", "state"))

@@ -1,7 +1,5 @@
 """The components of a run, the calls to them, and what happens when one dies."""
 
-import time
-from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,17 +9,9 @@ from distdqn.runtime.calls import Call, Calls, Task
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref, StoreFull
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
+from distdqn.runtime.watch import Watch
 from distdqn.types import ShardStats
 
-MOST_DEATHS, MOST_AN_HOUR = 5, 30
-"""Deaths of one component in a row, without an answer in between, and exceptions within an hour, after which the run
-gives up."""
-START_SECONDS = 180.0
-"""Longer than any start, so that only a machine or a cluster that is gone takes it."""
-SILENT_SECONDS = 10.0
-"""Without an answer for so long, a shard is passed over; it is replaced when its patience is at an end."""
-ROOM_SECONDS = 30.0
-"""A component that has no process for so long is said to wait for room: starting one takes a while on a busy host."""
 FULL_SECONDS = 1.0
 """Pause of all asking where the object store has no room."""
 _ABOUT_STATE = {"add", "sample", "update_priorities", "update", "weights", "state"}
@@ -53,7 +43,6 @@ class System:
 
     Attributes:
         handles: the present life of each component, by name.
-        silent: components that have not answered for a while. waiting: those that wait for room in the cluster.
         stopping: nobody is replaced any more.
         weights: reference to the newest published weights. version: updates that the learner has made.
     """
@@ -69,6 +58,7 @@ class System:
         self.config, self.engine, self.roster, self.event, self.fault = config, engine, roster, event, fault
         self.lockstep = config.engine.lockstep
         self.calls = Calls(engine)
+        self.watch = Watch(config, engine, self.calls)
         self.progress = Progress(config.budget, config.actors.count, by_clock=not self.lockstep)
         actors, learner = config.actors, config.learner
         self.rollout_size = actors.rollout_steps * actors.envs_per_actor
@@ -86,16 +76,9 @@ class System:
         self.weights: Ref = None
         self.version = 0
         self._start: dict[str, Callable[[int], None]] = {}
-        self.silent, self.waiting = set[str](), set[str]()
         self.stopping = False
         self.asks_at = 0.0
         """On the clock of the calls: nothing is asked before, since the object store was full."""
-        self._deaths: Counter[str] = Counter()
-        self._failures: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MOST_AN_HOUR))
-        self._first: set[tuple[Handle, str]] = set()
-        """What each life has answered at least once."""
-        self._next_look = 0.0
-        self._placeless: dict[Handle, float] = {}
 
     def starts(self, component: str, start: Callable[[int], None]) -> None:
         """Registers who starts components called `component` or `component-INDEX`."""
@@ -105,13 +88,18 @@ class System:
         """Asks the component `name` for `method(*args)`."""
         return self.calls.ask(self.handles[name], method, *args, returns=returns)
 
-    def started(self, name: str, handle: Handle) -> None:
-        """Takes in a new life of the component `name`; it joins in once it has been made."""
-        self.handles[name] = handle
-        self.begin(self._join(handle))
+    def started(self, handle: Handle, join: Task | None = None) -> None:
+        """Takes in a new life of a component; it joins in once it has been made, of which `join` is told."""
+        self.handles[handle.name] = handle
+        self.begin(join or self._join(handle))
 
     def _join(self, handle: Handle) -> Task:
         yield self.calls.await_start(handle)
+
+    @property
+    def silent(self) -> set[str]:
+        """Components that have not answered for a while."""
+        return self.watch.silent
 
     def joined(self, name: str) -> bool:
         """Whether work may be given to the component `name`: it has been made, and is not silent."""
@@ -120,7 +108,9 @@ class System:
 
     def begin(self, task: Task) -> None:
         """Runs a task until it waits for an answer."""
-        next(task).task = task
+        call = next(task, None)
+        if call is not None:
+            call.task = task
 
     def answer(self, call: Call) -> None:
         """Takes the answer of a call that is ready, or finds out that there is none, and goes on with its task."""
@@ -130,11 +120,9 @@ class System:
             call.value = self._fetch(call)
             if call.method in _ABOUT_STATE and self.handles.get(name) != call.handle:
                 raise ComponentLost(f"{name} has died since")
-            if call.method != "start":
-                self._deaths[name] = 0
-            self._first.add((call.handle, call.method))
+            self.watch.answered(call)
             if isinstance(call.value, ShardStats):
-                self.progress.shard(int(name.partition("-")[2]), call.value)
+                self._shard(name, call.value)
         except ComponentLost as error:
             call.error = error
             self.replace(call.handle, str(error))
@@ -153,6 +141,13 @@ class System:
         if call.task is not None:
             self._go_on(call.task, call)
 
+    def _shard(self, name: str, stats: ShardStats) -> None:
+        index = int(name.partition("-")[2])
+        known = self.progress.shards.get(index)
+        if stats.trouble and (known is None or known.trouble != stats.trouble):
+            self.event(f"{name}: {stats.trouble}")
+        self.progress.shard(index, stats)
+
     def _go_on(self, task: Task, call: Call) -> None:
         while call.answered:  # a task may ask for several at once, and then wait for one after the other
             value, error = call.value, call.error
@@ -170,7 +165,7 @@ class System:
     def _fetch(self, call: Call) -> Any:
         """The answer; only in lockstep it need not be there yet."""
         try:
-            return self.engine.fetch(call.refs[-1], self._patience(call) if self.lockstep else None)
+            return self.engine.fetch(call.refs[-1], self.watch.patience(call) if self.lockstep else None)
         except TimeoutError as error:
             self.engine.kill(call.handle)
             raise ComponentLost(f"{call.handle.name}.{call.method}: {error}") from None
@@ -183,11 +178,10 @@ class System:
         self.progress.faults["failures"] += 1
         self.fault(f"{name}.{call.method}", error.trace)
         self.event(f"{name}.{call.method} failed: {error} (faults.log)")
-        if "out of memory" in str(error) and name == "learner" and self._deaths[name]:
+        if self.watch.failed(name, str(error)) and name == "learner":
             size = self.config.learner.batch_size
             raise GivenUp(f"learner.batch_size={size}: the device's memory was used up twice in a row, lower it")
         self.engine.kill(call.handle)
-        self._failures[name].append(time.monotonic())
         self.replace(call.handle, str(error))
 
     def cancel(self, method: str) -> None:
@@ -207,17 +201,11 @@ class System:
         if self.handles.get(name) != dead or self.stopping:
             return
         kind, _, index = name.partition("-")
-        self._deaths[name] += 1
-        failures = self._failures[name]
-        often = len(failures) == MOST_AN_HOUR and time.monotonic() - failures[0] < 3600
-        if often or self._deaths[name] > MOST_DEATHS:
-            how = f"failed {MOST_AN_HOUR} times an hour" if often else f"died {self._deaths[name]} times in a row"
+        if (how := self.watch.died(name)) is not None:
             if kind != "evaluator":
                 raise GivenUp(f"{name} {how}: {why}")
             self.event(f"the evaluator {how}, the next evaluation tries again: {why}")
             del self.handles[name]
-            self._deaths[name] = 0
-            failures.clear()
             return
         self.progress.faults[f"{kind}_restarts"] += 1
         self.event(f"{name} lost, restarted")
@@ -227,34 +215,13 @@ class System:
             self.replace(self.handles[name], str(error))
 
     def look(self) -> None:
-        """Once a second: who has been silent for long is passed over, and replaced when patience is at an end. A life
-        that waits for room in the cluster is neither."""
-        clock = self.calls.clock
-        if clock < self._next_look or self.stopping:
+        """Passes over who has been silent for long, and replaces him when patience is at an end."""
+        if self.stopping:
             return
-        self._next_look = clock + 1
-        silent, waiting = set[str](), set[str]()
-        for handle, (call, seconds) in self.calls.waiting().items():
-            name = handle.name
-            if seconds < SILENT_SECONDS or self.handles.get(name) != handle:
-                continue
-            if not self.calls.has_answered(handle) and not self.engine.placed(handle):
-                if clock - self._placeless.setdefault(handle, clock - seconds) > ROOM_SECONDS:
-                    waiting.add(name)
-                call.asked = clock  # its patience begins when there is room
-            elif seconds > self._patience(call):
-                self.event(f"{name} gave no answer for {seconds:.0f} s")
-                self.engine.kill(handle)
-                self.replace(handle, f"it gave no answer to {call.method}")
-            elif name.startswith("shard") and call.method != "start":
-                silent.add(name)  # of the others, what they are asked for may take as long
-        for name in sorted(silent - self.silent):
-            self.event(f"{name} is silent, passed over meanwhile")
-        if new := sorted(waiting - self.waiting):
-            self.event(f"{', '.join(new)} {'waits' if len(new) == 1 else 'wait'} for room in the cluster")
-        self.silent, self.waiting = silent, waiting | {n for n in self.waiting if not self.joined(n)}
-
-    def _patience(self, call: Call) -> float:
-        """Seconds that a call may take: an emulator can hang for ever, a process be stopped, a network be cut."""
-        limit = self.config.actors.timeout_s if call.method == "rollout" else self.config.engine.timeout_s
-        return limit if (call.handle, call.method) in self._first else max(limit, START_SECONDS)
+        gone, lines = self.watch.look(self.handles)
+        for line in lines:
+            self.event(line)
+        for call, seconds in gone:
+            self.event(f"{call.handle.name} gave no answer for {seconds:.0f} s")
+            self.engine.kill(call.handle)
+            self.replace(call.handle, f"it gave no answer to {call.method}")

@@ -1,8 +1,7 @@
-"""One shard: weights, importance, priorities that arrive late, bytes, state."""
+"""One shard: weights, importance, priorities that arrive late, bytes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distdqn.config import ReplayConfig
+from distdqn.packed import pack
 from distdqn.replay.shard import ReplayShard
 from distdqn.replay.storage import pack_keys
-from distdqn.types import Priorities, Segment
+from distdqn.types import Priorities, Segment, named_arrays
 
 Make = Callable[..., Segment]
 PRIORITIZED, UNIFORM = ReplayConfig(kind="prioritized", alpha=0.6), ReplayConfig(kind="uniform")
@@ -22,6 +22,10 @@ PRIORITIZED, UNIFORM = ReplayConfig(kind="prioritized", alpha=0.6), ReplayConfig
 
 def make_shard(config: ReplayConfig = PRIORITIZED, segments: int = 3, starts: int = 4, epoch: int = 1) -> ReplayShard:
     return ReplayShard(config, capacity=segments * starts, segment_steps=starts, epoch=epoch, seed=0)
+
+
+def weights_of(shard: ReplayShard) -> np.ndarray:
+    return shard._tree.leaves.copy()
 
 
 def key(epoch: int, insertion: int, offset: int) -> np.ndarray:
@@ -111,7 +115,7 @@ def test_late_priorities_are_counted_and_never_applied(make_segments: Make) -> N
     shard = make_shard(segments=2)
     shard.add(make_segments(3, all_valid=True))  # insertion 0 is evicted, 1 and 2 are held
     shard.add(replace(make_segments(1), valid=np.array([[True, False, True, True]])))  # now 2 and 3
-    before = shard.state()["weights"]
+    before = weights_of(shard)
     stale = [
         key(1, 0, 1),  # evicted long ago
         key(1, 1, 1),  # evicted just now: its place holds insertion 3
@@ -123,7 +127,7 @@ def test_late_priorities_are_counted_and_never_applied(make_segments: Make) -> N
         np.array([-1]),
     ]
     update(shard, stale, [9.0] * len(stale))
-    np.testing.assert_array_equal(shard.state()["weights"], before)
+    np.testing.assert_array_equal(weights_of(shard), before)
     assert (shard.stats().applied, shard.stats().stale) == (0, len(stale))
     update(shard, [key(1, 2, 0)], [9.0])
     assert (shard.stats().applied, shard.stats().stale) == (1, len(stale))
@@ -195,9 +199,6 @@ def test_a_start_of_sequences_counts_as_its_stride(make_segments: Make) -> None:
     one[0, 3] = True
     stats = shard.add(replace(make_segments(1, 2, starts=6, groups=2), valid=one))
     assert (stats.transitions, stats.added, stats.evicted) == (2 * 3 + 3, 4 * 3 + 3, 2 * 3)
-    other = ReplayShard(UNIFORM, capacity=2 * 6, segment_steps=6, epoch=0, seed=0, stride=3)
-    other.restore(shard.state())
-    assert replace(other.stats(), rss=0) == replace(shard.stats(), rss=0)
 
 
 @pytest.mark.parametrize("segments", [16, 17])
@@ -212,51 +213,28 @@ def test_a_transition_costs_at_most_7800_bytes(make_segments: Make, segments: in
     assert stats.nbytes / stats.transitions <= 7800
 
 
-def test_goes_on_from_a_state_as_if_nothing_had_been(make_segments: Make) -> None:
+def test_a_draw_that_is_asked_again_gives_the_same_windows(make_segments: Make) -> None:
     shard = make_shard()
-    shard.add(make_segments(5))
-    batch, _ = shard.sample((4,), beta=0.4)
-    update(shard, [batch.key, key(0, 0, 0)], [3.0, 1.0, 4.0, 1.0, 5.0])
-    state = shard.state()
-    json.dumps(state["rng"])
-    for array in state["ring"]["arrays"].values():
-        array.flags.writeable = False  # as a state read from elsewhere may be
-
-    def go_on(shard: ReplayShard) -> list[object]:
-        seen: list[object] = []
-        for first in (5, 7):
-            shard.add(make_segments(2, first))
-            batch, _ = shard.sample((3, 3), beta=0.4)
-            shard.update_priorities(Priorities(batch.key, np.arange(6, dtype=np.float32)))
-            seen += [batch.frames.tolist(), batch.key.tolist(), batch.importance.tolist()]
-        return [*seen, replace(shard.stats(), rss=0)]
-
-    expected = go_on(shard)
-    other = make_shard()
-    other.add(make_segments(2, 50))
-    other.restore(state)
-    assert go_on(other) == expected
-
-
-def test_an_empty_state_restores(make_segments: Make) -> None:
-    state = make_shard().state()
-    shard = make_shard()
-    shard.add(make_segments(1))
-    shard.restore(state)
-    assert shard.stats().transitions == 0
-    assert shard.add(make_segments(2)).transitions > 0
-
-
-def test_keys_of_before_a_restore_are_stale_in_a_new_epoch(make_segments: Make) -> None:
-    shard = make_shard(epoch=1)
-    shard.add(make_segments(2, all_valid=True))
-    batch, _ = shard.sample((4,), beta=0.4)
-    successor = make_shard(epoch=2)
-    successor.restore(shard.state())
-    update(successor, [batch.key], [1.0] * 4)
-    assert (successor.stats().applied, successor.stats().stale) == (0, 4)
+    shard.add(make_segments(3))
+    keys = [shard.sample((8,), 0.4, 1.0, number)[0].key.tolist() for number in (5, 6, 5)]
+    assert keys[0] == keys[2] != keys[1]
+    assert shard.sample((8,), 0.4)[0].key.tolist() == keys[1], "a draw without a number follows on the last"
     with pytest.raises(ValueError, match="epoch"):
         make_shard(epoch=4096)
+
+
+def test_packed_segments_are_stored_as_they_were(make_segments: Make) -> None:
+    plain, packed = make_shard(), make_shard()
+    for first in (0, 2):
+        segments = make_segments(2, first)
+        plain.add(segments)
+        packed.add(pack(segments))
+    for array, other in zip(
+        *(named_arrays(s.sample((9,), 0.4, 1.0, 0)[0]).values() for s in (plain, packed)), strict=True
+    ):
+        np.testing.assert_array_equal(array, other)
+    assert 0 < packed.stats().bytes_in != plain.stats().bytes_in
+    assert packed.stats().bytes_out == plain.stats().bytes_out > 0
 
 
 def test_a_shard_smaller_than_a_segment_holds_one(make_segments: Make) -> None:

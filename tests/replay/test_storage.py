@@ -119,19 +119,15 @@ def test_what_a_batch_gets_is_a_copy(make_segments: Callable[..., Segment]) -> N
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_state_is_a_copy_and_restores(make_segments: Callable[..., Segment]) -> None:
-    ring, other = SegmentRing(3, 4), SegmentRing(3, 4)
-    ring.add(make_segments(2, 0))
-    ring.add(make_segments(2, 2))
-    state = ring.state()
-    expected = flat(ring.windows(np.array([0, 1, 2]), np.array([0, 1, 3])))
-    ring.add(make_segments(3, 4))
-    other.restore(state)
-    for name, array in flat(other.windows(np.array([0, 1, 2]), np.array([0, 1, 3]))).items():
-        np.testing.assert_array_equal(array, expected[name])
-    assert other.insertions(np.arange(3)).tolist() == [3, 1, 2]
-    with pytest.raises(ValueError, match="cannot be restored"):
-        SegmentRing(4, 4).restore(state)
+def test_numbers_that_are_not_to_be_had_are_left_out(make_segments: Callable[..., Segment]) -> None:
+    ring = SegmentRing(3, 4)
+    assert ring.skip_to(7) == [], "nothing is held yet"
+    assert ring.add(make_segments(2, 0)).tolist() == [1, 2]
+    assert ring.insertions(np.array([1, 2])).tolist() == [7, 8]
+    assert ring.skip_to(9) == []
+    assert ring.skip_to(10) == [slice(0, 1)]
+    assert ring.skip_to(12) == [slice(1, 3)]
+    assert ring.add(make_segments(1, 4)).tolist() == [0]
 
 
 def test_memory_is_counted_as_it_fills(make_segments: Callable[..., Segment]) -> None:

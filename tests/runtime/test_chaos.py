@@ -21,7 +21,8 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.progress import FAULTS, Progress
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.system import START_SECONDS, GivenUp
+from distdqn.runtime.system import GivenUp
+from distdqn.runtime.watch import START_SECONDS
 from distdqn.types import RolloutStats, UpdateStats
 
 COUNTERS = (
@@ -48,7 +49,7 @@ class Chaos(LocalEngine):
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         refs = super().call(handle, method, *args, returns=returns)
-        if self.rng.random() < LOSSES and method in ("rollout", "add", "sample", "update", "update_priorities"):
+        if self.rng.random() < LOSSES and method in ("packed_rollout", "add", "sample", "update", "update_priorities"):
             for ref in refs:
                 ref.error = DataLost(f"{method}: an object is gone")
         self._waiting[refs[-1]] = handle
@@ -61,8 +62,8 @@ class Chaos(LocalEngine):
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
         if self.rng.random() < DEATHS:
-            alive = [h for h, component in self._components.values() if component is not None]
-            self._die(alive[self.rng.integers(len(alive))])
+            if alive := [h for h, component in self._components.values() if component is not None]:
+                self._die(alive[self.rng.integers(len(alive))])
         ready = [r for r in refs if self.rng.random() < ANSWERED]
         for ref in ready:
             self._waiting.pop(ref)
@@ -172,7 +173,7 @@ def test_actors_take_turns_where_the_learner_is_slower(tmp_path: Path) -> None:
         ask = coordinator.system.ask
 
         def count(name: str, method: str, *args: Any, **more: Any) -> Call:
-            asked.extend([name] * (method == "rollout"))
+            asked.extend([name] * (method == "packed_rollout"))
             return ask(name, method, *args, **more)
 
         coordinator.system.ask = count  # type: ignore[method-assign]
@@ -251,7 +252,7 @@ class Unwell(LocalEngine):
 @pytest.mark.parametrize(
     ("method", "error", "said"),
     [
-        ("rollout", ComponentFailed(ValueError("bad"), ""), "actor-0 died 6 times in a row: ValueError: bad"),
+        ("packed_rollout", ComponentFailed(ValueError("bad"), ""), "actor-0 died 6 times in a row: ValueError: bad"),
         ("update", ComponentFailed(ValueError("bad"), ""), "learner died 6 times in a row: ValueError: bad"),
         (
             "update",
@@ -345,8 +346,8 @@ class NoRoom(LocalEngine):
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         refs = super().call(handle, method, *args, returns=returns)
-        self.rollouts += method == "rollout"
-        if method == "rollout" and self.rollouts % 3 == 0:
+        self.rollouts += method == "packed_rollout"
+        if method == "packed_rollout" and self.rollouts % 3 == 0:
             for ref in refs:
                 ref.error = StoreFull("no room")
         return refs
