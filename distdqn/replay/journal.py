@@ -159,9 +159,10 @@ class Journal:
             self._give_up(error)
 
     def _open(self) -> None:
-        index = 1 + max((int(path.stem) for path in files(self._folder)), default=-1)
         head = {"format": _FORMAT, "fits": self.place.fits, "epoch": self.epoch, "segments": self._segments}
         line = json.dumps({**head, "insertion": self._count, "after": self._number}).encode()
+        index = 1 + max((int(path.stem) for path in files(self._folder)), default=-1)
+        # "x": a predecessor that cannot be reached, and so was replaced, may still be writing
         self._file = open(self._folder / f"{index:08d}.journal", "xb", buffering=0)  # noqa: SIM115
         self._first = self._count
         self._file.write(line + b" %08x\n" % zlib.crc32(line))
@@ -172,9 +173,11 @@ class Journal:
 
     def _give_up(self, error: Exception) -> None:
         self.trouble = f"the replay journal is given up, the run goes on without ({error})"
+        own = [path for path, *_ in self._files] + ([Path(self._file.name)] if self._file is not None else [])
         self.close()
-        with suppress(OSError):
-            clear(self._folder)
+        for path in own:
+            with suppress(OSError):
+                path.unlink()
 
 
 def files(folder: Path) -> list[Path]:

@@ -61,9 +61,9 @@ class Chaos(LocalEngine):
         return ref
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        if self.rng.random() < DEATHS:
-            if alive := [h for h, component in self._components.values() if component is not None]:
-                self._die(alive[self.rng.integers(len(alive))])
+        alive = [h for h, component in self._components.values() if component is not None]
+        if self.rng.random() < DEATHS and alive:
+            self._die(alive[self.rng.integers(len(alive))])
         ready = [r for r in refs if self.rng.random() < ANSWERED]
         for ref in ready:
             self._waiting.pop(ref)
