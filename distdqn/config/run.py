@@ -55,6 +55,12 @@ class EnvConfig(Section):
     """Components of a vector observation that the agent does not see; CartPole's velocities are 1 and 3."""
 
 
+def played(env: Any) -> str:
+    """What is played, in a word, by an `EnvConfig` or by one that is being composed."""
+    name = {"atari": env.game, "gym": env.id}.get(env.kind, env.kind)
+    return str(name).rpartition(":")[2].replace("/", "-")
+
+
 @dataclass(frozen=True)
 class ActorsConfig(Section):
     """Who plays."""
@@ -63,7 +69,8 @@ class ActorsConfig(Section):
     count: int = number(2, 1, 100_000)
     envs_per_actor: int = number(8, 1, 4096)
     rollout_steps: int = number(64, 1, 4096)
-    """Window starts in a segment, and steps of each slot in a rollout."""
+    """Window starts in a segment, and steps of each slot in a rollout. Where nothing is said, more if the agent's
+    windows need it."""
     threads: int = number(1, 1, 256)
     """Emulator and inference threads of an actor."""
     in_flight: int = number(2, 1, 16)
