@@ -20,7 +20,7 @@ class RunFolder:
 
     Attributes, all absolute paths:
         path, config (`config.yaml`, resolved), metrics (`metrics.jsonl`), checkpoints, videos, summary
-        (`summary.json`), tensorboard, wandb. The folders among them exist.
+        (`summary.json`), tensorboard, wandb. The folders among them exist, but for wandb, which W&B makes.
     """
 
     def __init__(self, path: Path, config_yaml: str | None) -> None:
@@ -40,7 +40,7 @@ class RunFolder:
                 if config_yaml is not None:
                     _refuse_occupied(path)  # again, now that nobody else can be creating it
                     self.rewrite_config(config_yaml)
-                for folder in (self.checkpoints, self.videos, self.tensorboard, self.wandb):
+                for folder in (self.checkpoints, self.videos, self.tensorboard):
                     folder.mkdir(exist_ok=True)
             except BaseException:
                 self.close()
