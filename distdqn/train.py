@@ -1,7 +1,5 @@
 """The door `distdqn train`: Hydra's command line in front of a run, or of a sweep of runs."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

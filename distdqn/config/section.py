@@ -3,8 +3,6 @@
 Nothing here imports more than the standard library, so that a bad key costs no time to find.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import math
