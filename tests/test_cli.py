@@ -69,6 +69,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("agent=3", "agent=3: must be one of"),
         ("env=atarii", "env=atarii: must be one of atari"),
         ("env=cartpole", "experiment=cartpole is there"),
+        ("env=my_module:MyEnv", "a class of one's own is env.kind=my_module:MyEnv"),
         ("agent.sequence.overlap=3", "agent.sequence.overlap=3: must be below agent.sequence.length=1"),
         ("agent=rainbo", "agent=rainbo: must be one of"),
         ("env/protocol=modern", "env/protocol=modern: must be one of classic, machado"),

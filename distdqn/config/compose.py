@@ -152,6 +152,7 @@ def _one_line(error: Exception) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         there = f"; experiment={choice} is there" if choice in experiments() else ""
+        there = f"; a class of one's own is {group}.kind={choice}" if ":" in choice else there
         return ConfigError(f"{group}={choice}: must be one of {', '.join(error.options)}{there}")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
