@@ -113,6 +113,8 @@ class EngineConfig(Section):
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
     """Ray cluster to join; null starts one that ends with the run."""
+    unauthenticated: bool = False
+    """Join a cluster that asks for no token: whoever reaches it can run code in it, and in what runs on it."""
     timeout_s: float = number(120.0, above=0)
     """A shard, learner or evaluator that gives no answer for this long is replaced."""
 

@@ -43,7 +43,8 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
     gpus = learner_gpus(config)
     threads = (config.actors.threads, config.evaluation.threads)
     needs = [Needs(config.learner.threads, gpus), *(Needs(n) for n in threads)]
-    return RayEngine(config.engine.address, cpus, int(gpus), object_store_bytes(config, spec), needs)
+    store = object_store_bytes(config, spec)
+    return RayEngine(config.engine.address, cpus, int(gpus), store, needs, config.engine.unauthenticated)
 
 
 def learner_gpus(config: RunConfig) -> float:
