@@ -13,7 +13,7 @@ from distdqn import checkpoint
 from distdqn.config import ConfigError, RunConfig, to_mapping
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
-from distdqn.run_folder import RunFolder
+from distdqn.run_folder import RunFolder, RunFolderError
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
@@ -129,7 +129,7 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         _save(coordinator)
         outcome = "stopped"
         return STOPPED
-    except (RunFailed, EngineFailed) as error:
+    except (RunFailed, EngineFailed, RunFolderError) as error:
         recorder.event(f"failed: {error}")
         print(f"distdqn: {error}", file=sys.stderr)
         return FAILED
@@ -145,7 +145,8 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
         if outcome == "stopped":
             recorder.event(keeper.where_a_resume_goes_on())
-        recorder.summary({"outcome": outcome, **keeper.final, **accounts})
+        if folder.ours:
+            recorder.summary({"outcome": outcome, **keeper.final, **accounts})
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
