@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +18,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdqn.config import ConfigError, RunConfig, from_mapping, to_mapping
 from distdqn.config.keys import conf_dir
-from distdqn.config.overrides import first_line, parse
+from distdqn.config.overrides import parse
 from distdqn.config.renamed import RENAMED
+from distdqn.config.resolved import as_config_error, resolve
 from distdqn.machine import cuda_devices, inspect
 
 STOPPED = (1, 3)
 """Exit codes of a run after which a sweep does not begin the next one: it failed, or was told to stop."""
 WORST = (0, 3, 2, 1)
+_RUN_DIR = "${run_dir:${name}}"
+"""Where nobody says anything else."""
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -101,7 +105,7 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-    ConfigStore.instance().store("base", {**to_mapping(RunConfig()), "run_dir": "${run_dir:${name}}"})
+    ConfigStore.instance().store("base", {**to_mapping(RunConfig()), "run_dir": _RUN_DIR})
     return texts
 
 
@@ -114,17 +118,13 @@ def _best_form(values: dict[str, Any]) -> str:
 
 
 def _checked(values: DictConfig) -> RunConfig:
-    try:
-        plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise _one_line(error) from None
-    return from_mapping(RunConfig, plain)
+    plain, typed = resolve(values)
+    by_chance = OmegaConf.to_container(values).get("run_dir") == _RUN_DIR  # type: ignore[union-attr]
+    return replace(from_mapping(RunConfig, plain), typed=typed, named_by_chance=by_chance)
 
 
 def _one_line(error: Exception) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return ConfigError(f"{group}={choice}: must be one of {', '.join(error.options)}")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = getattr(cause, "full_key", None)
-    return ConfigError(f"{key}: {first_line(cause)}" if key else first_line(cause))
+    return as_config_error(error)

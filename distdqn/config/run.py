@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from distdqn.config.agent import AgentConfig
 from distdqn.config.learner import LearnerConfig
-from distdqn.config.section import ConfigError, Import, Section, number
+from distdqn.config.section import NO_KEY, ConfigError, Import, Section, number
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,10 @@ class RunConfig(Section):
     screen: Literal["auto", "live", "lines", "off"] = "auto"
     track: Literal["online", "offline", "disabled"] | None = None
     """Weights & Biases mode; null means online where there is a login, else off."""
+    typed: dict[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata=NO_KEY)
+    """Nested as the keys are: what was typed, as `${oc.env:NAME}`, of values that came out of the environment."""
+    named_by_chance: bool = field(default=False, compare=False, repr=False, metadata=NO_KEY)
+    """Nobody asked for this `run_dir`, so that another is as good."""
 
     def check(self) -> None:
         if not self.run_dir.strip():

@@ -5,12 +5,12 @@ import secrets
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 
-import yaml
-
 from distdqn import checkpoint
-from distdqn.config import ConfigError, RunConfig, to_mapping
+from distdqn.config import ConfigError, RunConfig
+from distdqn.config.stored import config_yaml
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder, RunFolderError
@@ -54,14 +54,15 @@ def learner_gpus(config: RunConfig) -> float:
 
 
 def train(config: RunConfig, spec: EnvSpec) -> int:
-    """Makes the run's folder and trains in it. Gives the exit code.
+    """Makes the run's folder, of a name not yet taken where nobody chose one, and trains in it. Gives the exit code.
 
     Raises:
         ConfigError: the cluster cannot be joined or is too small; then no folder is made.
     """
     joined = _join(config, spec)
-    folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config), sort_keys=False))
-    with folder:
+    if config.named_by_chance:
+        config = replace(config, run_dir=str(RunFolder.next_free(config.run_dir)))
+    with RunFolder.create(config.run_dir, config_yaml(config)) as folder:
         return _run(config, spec, folder, None, joined)
 
 
@@ -82,7 +83,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
         for line in damaged:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}" if path else "no checkpoint yet, starts from the beginning")
-        folder.rewrite_config(yaml.safe_dump(to_mapping(config), sort_keys=False))
+        folder.rewrite_config(config_yaml(config))
         return _run(config, spec, folder, state, joined)
 
 
