@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,28 @@ def test_what_is_right_is_begun(begun: Begun, tmp_path: Path) -> None:
     ((config, spec),) = begun
     expected = compose(["experiment=catch", "run_dir=runs/a", "seed=10"])
     assert config == replace(expected, run_dir=str(tmp_path / "runs" / "a")) and spec == check_env(expected.env)
+
+
+def test_runs_of_the_same_second_get_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Clock:
+        @staticmethod
+        def now() -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("distdqn.config.compose.datetime", Clock)
+    monkeypatch.setattr("distdqn.runtime.run._run", lambda *_: 0)
+    for _ in range(3):
+        assert main(["train", "experiment=catch", "engine=local"]) == 0
+    names = ["catch-20260102-030405", "catch-20260102-030405-2", "catch-20260102-030405-3"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+    for name in names:
+        path = tmp_path / "runs" / name
+        assert yaml.safe_load((path / "config.yaml").read_text())["run_dir"] == str(path)
+    assert main(["train", "experiment=catch", "engine=local", f"run_dir=runs/{names[0]}"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["train", "learner.batchsize=3"], ["train", "env.game=pongg"], ["trian"]])

@@ -29,6 +29,7 @@ SIBLINGS = {("cli", "report"), ("cli", "bench"), ("cli", "doctor"), ("cli", "pre
 SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
+    "grpc": ("runtime/joining.py",),
     "hydra": ("config/",),
     "omegaconf": ("config/",),
     "wandb": ("record/wandb.py",),
@@ -112,7 +113,7 @@ for place in ("algo", "nets", "replay", "envs", "act", "learn", "evaluate"):
         importlib.import_module(module.name)
 for name in ("runtime.local", "runtime.coordinator", "runtime.run", "runtime.preflight"):
     importlib.import_module(f"distdqn.{name}")
-for heavy in ("wandb", "hydra", "matplotlib", "tensorboard"):
+for heavy in ("wandb", "hydra", "matplotlib", "tensorboard", "grpc"):
     assert heavy not in sys.modules, heavy
 try:
     importlib.import_module("distdqn.runtime.ray")

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,14 +19,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdqn.config import AgentConfig, ConfigError, RunConfig, from_mapping, to_mapping
 from distdqn.config.keys import conf_dir, experiments
-from distdqn.config.overrides import first_line, parse
+from distdqn.config.overrides import parse
 from distdqn.config.renamed import RENAMED
+from distdqn.config.resolved import as_config_error, resolve
 from distdqn.config.run import played
 from distdqn.machine import cuda_devices, inspect
 
 STOPPED = (1, 3)
 """Exit codes of a run after which a sweep does not begin the next one: it failed, or was told to stop."""
 WORST = (0, 3, 2, 1)
+_RUN_DIR = "${run_dir:${name}}"
+"""Where nobody says anything else."""
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -117,7 +121,7 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
     }
     for key, resolver in resolvers.items():
         OmegaConf.register_new_resolver(key, resolver, replace=True)
-    base = to_mapping(RunConfig()) | {"name": "${name:}", "run_dir": "${run_dir:${name}}"}
+    base = to_mapping(RunConfig()) | {"name": "${name:}", "run_dir": _RUN_DIR}
     base["actors"]["rollout_steps"] = f"${{segment:{base['actors']['rollout_steps']}}}"
     ConfigStore.instance().store("base", base)
     return texts
@@ -141,11 +145,9 @@ def _best_form(values: dict[str, Any]) -> str:
 
 
 def _checked(values: DictConfig) -> RunConfig:
-    try:
-        plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise _one_line(error) from None
-    return from_mapping(RunConfig, plain)
+    plain, typed = resolve(values)
+    by_chance = OmegaConf.to_container(values).get("run_dir") == _RUN_DIR  # type: ignore[union-attr]
+    return replace(from_mapping(RunConfig, plain), typed=typed, named_by_chance=by_chance)
 
 
 def _one_line(error: Exception) -> ConfigError:
@@ -154,6 +156,4 @@ def _one_line(error: Exception) -> ConfigError:
         there = f"; experiment={choice} is there" if choice in experiments() else ""
         there = f"; a class of one's own is {group}.kind={choice}" if ":" in choice else there
         return ConfigError(f"{group}={choice}: must be one of {', '.join(error.options)}{there}")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = getattr(cause, "full_key", None)
-    return ConfigError(f"{key}: {first_line(cause)}" if key else first_line(cause))
+    return as_config_error(error)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from distdqn.config.agent import AgentConfig
 from distdqn.config.learner import LearnerConfig
-from distdqn.config.section import ConfigError, Import, Section, number
+from distdqn.config.section import NO_KEY, ConfigError, Import, Section, number
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ class EngineConfig(Section):
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
     """Ray cluster to join; null starts one that ends with the run."""
+    unauthenticated: bool = False
+    """Join a cluster that asks for no token: whoever reaches it can run code in it, and in what runs on it."""
     timeout_s: float = number(120.0, above=0)
     """A shard, learner or evaluator that gives no answer for this long is replaced."""
 
@@ -172,6 +174,10 @@ class RunConfig(Section):
     screen: Literal["auto", "live", "lines", "off"] = "auto"
     track: Literal["online", "offline", "disabled"] | None = None
     """Weights & Biases mode; null means online where there is a login, else off."""
+    typed: dict[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata=NO_KEY)
+    """Nested as the keys are: what was typed, as `${oc.env:NAME}`, of values that came out of the environment."""
+    named_by_chance: bool = field(default=False, compare=False, repr=False, metadata=NO_KEY)
+    """Nobody asked for this `run_dir`, so that another is as good."""
 
     def check(self) -> None:
         if not self.run_dir.strip():

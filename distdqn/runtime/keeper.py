@@ -40,7 +40,9 @@ class Keeper:
         self._pool = ThreadPoolExecutor(1, "video")
 
     def save(self, learner: State, counters: State, updates: int) -> str | None:
-        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses."""
+        """Saves a checkpoint, prunes the older ones, and gives its name; None where the disk refuses. Raises
+        `RunFolderError` where another process has taken the folder."""
+        self.folder.refuse_another_owner()
         name = f"step-{updates:012d}"
         path = self.folder.checkpoints
         state = {"learner": learner, "counters": counters, **self.extra()}
