@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ EXAMPLES = """examples:
 """
 
 STOPPED = 3
+READ_NO_FURTHER = 128 + signal.SIGPIPE
 
 BENCH_EXAMPLES = """examples:
   distdqn bench                                                Pong, in a form that fits this machine
@@ -47,9 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The command line. A run that was told to stop leaves once all that is ours is closed: libraries have exit hooks,
-    such as a tracker's that waits for a network."""
+    such as a tracker's that waits for a network. Who reads no further, as `head`, ends it as it ends other tools."""
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    code = main()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout, 0)
+        if not output.poll(0):  # a pipe of a run, not this one
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is for nobody
+        sys.exit(READ_NO_FURTHER)
     if code == STOPPED:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,5 @@
 """The door `distdqn train`: Hydra's command line in front of a run, or of a sweep of runs."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -86,7 +84,8 @@ def _run(config: RunConfig) -> int:
 
     spec = check_env(config.env)
     config = _absolute(config)
-    RunFolder.check(config.run_dir)
+    if not (config.named_by_chance and Path(config.run_dir).exists()):  # then the next name is as good
+        RunFolder.check(config.run_dir)
     check(config, spec)
     from distdqn.runtime.run import train
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("form=laptop", "form=laptop: must be one of cluster, cores, gpu, small"),
         ("agent=3", "agent=3: must be one of"),
         ("env=atarii", "env=atarii: must be one of atari"),
+        ("env=cartpole", "experiment=cartpole is there"),
+        ("env=my_module:MyEnv", "a class of one's own is env.kind=my_module:MyEnv"),
+        ("agent.sequence.overlap=3", "agent.sequence.overlap=3: must be below agent.sequence.length=1"),
         ("agent=rainbo", "agent=rainbo: must be one of"),
         ("env/protocol=modern", "env/protocol=modern: must be one of classic, machado"),
         ("seed=abc", "seed=abc: must be a whole number"),
@@ -96,7 +100,10 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("experiment=cartpole env.hide=[4]", "env.hide="),
         ("agent.network.torso.pretrained=nowhere.safetensors", "agent.network.torso.pretrained="),
         ("agent=tabular", "agent.network.torso.kind=tabular: needs one-hot vectors"),
-        ("agent.n_step=65", "agent.n_step=65: a window of 65 steps must fit into a segment, at most actors."),
+        (
+            "agent.n_step=65 actors.rollout_steps=64",
+            "agent.n_step=65: a window of 65 steps must fit into a segment, at most actors.",
+        ),
         ("learner.batch_size=4000 replay.capacity=2000", "learner.batch_size=4000: must be at most replay.capacity"),
         ("replay.min_size=999999", "replay.min_size=999999"),
         ("budget.env_frames=null", "budget.seconds"),
@@ -316,6 +323,8 @@ def test_a_sweep_is_a_run_after_the_other(begun: Begun, tmp_path: Path) -> None:
     (day,) = (tmp_path / "multirun").iterdir()
     (sweep,) = day.iterdir()
     assert [c.run_dir for c in configs] == [str(sweep / str(i) / c.name) for i, c in enumerate(configs)]
+    assert main(["train", "-m", "env.game=pong,breakout", "seed=10"]) == 0
+    assert [c.name for c, _ in begun[4:]] == ["pong", "pong-breakout"]
 
 
 def test_a_sweep_ends_with_the_worst_code(begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -329,7 +338,7 @@ def test_a_sweep_ends_with_the_worst_code(begun: Begun, tmp_path: Path, capsys: 
 def test_groups_of_ones_own(begun: Begun, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "short.yaml").write_text(
-        "# @package _global_\ndefaults: [catch, _self_]\nname: short\nbudget: {env_frames: 2000}\n"
+        "# @package _global_\ndefaults: [catch, _self_]\nbudget: {env_frames: 2000}\n"
     )
     assert main(["train", "--config-dir", "mine", "experiment=short", "hydra.job.name=any", "seed=10"]) == 0
     ((config, _),) = begun
@@ -342,6 +351,28 @@ def test_what_is_right_is_begun(begun: Begun, tmp_path: Path) -> None:
     ((config, spec),) = begun
     expected = compose(["experiment=catch", "run_dir=runs/a", "seed=10"])
     assert config == replace(expected, run_dir=str(tmp_path / "runs" / "a")) and spec == check_env(expected.env)
+
+
+def test_runs_of_the_same_second_get_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Clock:
+        @staticmethod
+        def now() -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("distdqn.config.compose.datetime", Clock)
+    monkeypatch.setattr("distdqn.runtime.run._run", lambda *_: 0)
+    for _ in range(3):
+        assert main(["train", "experiment=catch", "engine=local"]) == 0
+    names = ["catch-20260102-030405", "catch-20260102-030405-2", "catch-20260102-030405-3"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+    for name in names:
+        path = tmp_path / "runs" / name
+        assert yaml.safe_load((path / "config.yaml").read_text())["run_dir"] == str(path)
+    assert main(["train", "experiment=catch", "engine=local", f"run_dir=runs/{names[0]}"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["train", "learner.batchsize=3"], ["train", "env.game=pongg"], ["trian"]])
@@ -357,6 +388,15 @@ def test_a_process_leaves_with_code_2(tmp_path: Path, arguments: list[str]) -> N
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("distdqn: ") and list(tmp_path.iterdir()) == []
+
+
+def test_who_reads_no_further_ends_it_without_a_word() -> None:
+    program = "from distdqn.cli import entry; entry()"
+    command = [sys.executable, "-c", program, "train", "--keys"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None and shown.stderr is not None
+        shown.stdout.close()
+        assert (shown.stderr.read(), shown.wait()) == ("", 141)
 
 
 @pytest.mark.parametrize("code", [0, 2, 3])

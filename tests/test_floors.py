@@ -30,6 +30,7 @@ SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
 SIBLINGS |= {("packed", "types")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
+    "grpc": ("runtime/joining.py",),
     "hydra": ("config/",),
     "omegaconf": ("config/",),
     "wandb": ("record/wandb.py",),
@@ -113,7 +114,7 @@ for place in ("algo", "nets", "replay", "envs", "act", "learn", "evaluate"):
         importlib.import_module(module.name)
 for name in ("runtime.local", "runtime.coordinator", "runtime.run", "runtime.preflight"):
     importlib.import_module(f"distdqn.{name}")
-for heavy in ("wandb", "hydra", "matplotlib", "tensorboard"):
+for heavy in ("wandb", "hydra", "matplotlib", "tensorboard", "grpc"):
     assert heavy not in sys.modules, heavy
 try:
     importlib.import_module("distdqn.runtime.ray")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from distdqn.bench.measure import arrival_rate, family_cpu, machine_cpu
-from distdqn.config import BudgetConfig, RunConfig, to_mapping
+from distdqn.config import BudgetConfig, RunConfig
+from distdqn.config.stored import config_yaml
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime.coordinator import Coordinator
@@ -95,7 +95,7 @@ class TrialRun(ExitStack):
         super().__init__()
         config = self.config = _quiet(config)
         self.events: list[str] = []
-        owned = self.enter_context(RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config))))
+        owned = self.enter_context(RunFolder.create(config.run_dir, config_yaml(config)))
         keeper = Keeper(owned, config, spec, dict, self.events.append)
         roster = Roster(config, spec, engine, 0, 0, learner_gpus(config))
         self.coordinator = Coordinator(config, engine, roster, keeper, lambda _: self._look(), self.events.append)

@@ -4,6 +4,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +14,22 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from distdqn.config import ConfigError, RunConfig, from_mapping, to_mapping
-from distdqn.config.keys import conf_dir
-from distdqn.config.overrides import first_line, parse
+from distdqn.config import AgentConfig, ConfigError, RunConfig, from_mapping, to_mapping
+from distdqn.config.keys import conf_dir, experiments
+from distdqn.config.overrides import parse
 from distdqn.config.renamed import RENAMED
+from distdqn.config.resolved import as_config_error, resolve
+from distdqn.config.run import played
 from distdqn.machine import cuda_devices, inspect
 
 STOPPED = (1, 3)
 """Exit codes of a run after which a sweep does not begin the next one: it failed, or was told to stop."""
 WORST = (0, 3, 2, 1)
+_RUN_DIR = "${run_dir:${name}}"
+"""Where nobody says anything else."""
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -31,9 +37,12 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     texts = _prepare(overrides, sweep=False)
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            values = hydra.compose("config", texts)
+            values = hydra.compose("config", texts, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _one_line(error) from None
+    HydraConfig.instance().set_config(values)  # as `command_line` has it: a name is that of a choice
+    with open_dict(values):
+        del values["hydra"]
     return _checked(values)
 
 
@@ -92,17 +101,39 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
             return f"{HydraConfig.get().runtime.output_dir}/{name}"
         return f"runs/{name}-{stamp}"
 
+    def name(*, _root_: DictConfig) -> str:
+        """The experiment's, and what else is played or learned where the command line says so."""
+        parts = [HydraConfig.get().runtime.choices.get("experiment") or "run"]
+        if values.keys() & {"env", "env.kind", "env.game", "env.id"}:
+            parts.append(played(_root_.env))
+        if "agent" in values:
+            parts.append(_root_.agent.name)
+        return "-".join(dict.fromkeys(map(str, parts)))
+
     resolvers: dict[str, Callable[..., Any]] = {
+        "name": name,
+        "segment": _segment,
         "form": lambda *, _root_: _root_.get("form") or _best_form(values),
         "cores": lambda: inspect().cores,
         "share": lambda whole, parts: max(1, int(whole) // int(parts)),
         "at_most": min,
         "run_dir": run_dir,
     }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(name, resolver, replace=True)
-    ConfigStore.instance().store("base", {**to_mapping(RunConfig()), "run_dir": "${run_dir:${name}}"})
+    for key, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(key, resolver, replace=True)
+    base = to_mapping(RunConfig()) | {"name": "${name:}", "run_dir": _RUN_DIR}
+    base["actors"]["rollout_steps"] = f"${{segment:{base['actors']['rollout_steps']}}}"
+    ConfigStore.instance().store("base", base)
     return texts
+
+
+def _segment(least: int, *, _root_: DictConfig) -> int:
+    """`actors.rollout_steps`: `least`, or what a window of the agent needs, in whole strides."""
+    with suppress(ConfigError, OmegaConfBaseException):  # what is wrong with the agent is said with all the rest
+        plain: Any = OmegaConf.to_container(_root_.agent, resolve=True)
+        agent = from_mapping(AgentConfig, plain)
+        return -(-max(least, agent.window) // agent.sequence.stride) * agent.sequence.stride
+    return least
 
 
 def _best_form(values: dict[str, Any]) -> str:
@@ -114,17 +145,15 @@ def _best_form(values: dict[str, Any]) -> str:
 
 
 def _checked(values: DictConfig) -> RunConfig:
-    try:
-        plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise _one_line(error) from None
-    return from_mapping(RunConfig, plain)
+    plain, typed = resolve(values)
+    by_chance = OmegaConf.to_container(values).get("run_dir") == _RUN_DIR  # type: ignore[union-attr]
+    return replace(from_mapping(RunConfig, plain), typed=typed, named_by_chance=by_chance)
 
 
 def _one_line(error: Exception) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return ConfigError(f"{group}={choice}: must be one of {', '.join(error.options)}")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = getattr(cause, "full_key", None)
-    return ConfigError(f"{key}: {first_line(cause)}" if key else first_line(cause))
+        there = f"; experiment={choice} is there" if choice in experiments() else ""
+        there = f"; a class of one's own is {group}.kind={choice}" if ":" in choice else there
+        return ConfigError(f"{group}={choice}: must be one of {', '.join(error.options)}{there}")
+    return as_config_error(error)

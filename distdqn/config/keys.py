@@ -3,12 +3,12 @@
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distdqn.config.run import RunConfig
-from distdqn.config.section import Section, describe, kinds_of, one_line
+from distdqn.config.section import Section, describe, keys_of, kinds_of, one_line
 
 
 def conf_dir() -> Path:
@@ -38,7 +38,7 @@ class Key(NamedTuple):
 def sections(cls: type[Section] = RunConfig) -> Iterator[tuple[type[Section], list[Key]]]:
     """`cls` with the keys of its own, then each section in it."""
     meanings, nested, own = _meanings(cls), [], []
-    for field in fields(cls):
+    for field in keys_of(cls):
         kind = kinds_of(cls)[field.name]
         if isinstance(kind, type) and issubclass(kind, Section):
             nested.append(kind)

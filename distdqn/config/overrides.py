@@ -25,7 +25,7 @@ def parse(text: str, sweep: bool = False) -> Override:
     return override
 
 
-def change(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+def change(values: Mapping[str, Any], texts: Sequence[str]) -> DictConfig:
     """Nested plain `values` with the overrides `texts`; a key that is not there is added, ~key is taken out. Raises
     `ConfigError`: one line that shows the override."""
     changed = OmegaConf.create(dict(values))
@@ -42,7 +42,7 @@ def change(values: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
                 OmegaConf.update(changed, override.key_or_group, override.value(), merge=True, force_add=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{text}: {first_line(error)}") from None
-    return OmegaConf.to_container(changed)  # type: ignore[return-value]
+    return changed
 
 
 def first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from distdqn.config.agent import AgentConfig
 from distdqn.config.learner import LearnerConfig
-from distdqn.config.section import ConfigError, Import, Section, number
+from distdqn.config.section import NO_KEY, ConfigError, Import, Section, number
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ class EnvConfig(Section):
     """Components of a vector observation that the agent does not see; CartPole's velocities are 1 and 3."""
 
 
+def played(env: Any) -> str:
+    """What is played, in a word, by an `EnvConfig` or by one that is being composed."""
+    name = {"atari": env.game, "gym": env.id}.get(env.kind, env.kind)
+    return str(name).rpartition(":")[2].replace("/", "-")
+
+
 @dataclass(frozen=True)
 class ActorsConfig(Section):
     """Who plays."""
@@ -63,7 +69,8 @@ class ActorsConfig(Section):
     count: int = number(2, 1, 100_000)
     envs_per_actor: int = number(8, 1, 4096)
     rollout_steps: int = number(64, 1, 4096)
-    """Window starts in a segment, and steps of each slot in a rollout."""
+    """Window starts in a segment, and steps of each slot in a rollout. Where nothing is said, more if the agent's
+    windows need it."""
     threads: int = number(1, 1, 256)
     """Emulator and inference threads of an actor."""
     in_flight: int = number(2, 1, 16)
@@ -119,6 +126,8 @@ class EngineConfig(Section):
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
     """Ray cluster to join; null starts one that ends with the run."""
+    unauthenticated: bool = False
+    """Join a cluster that asks for no token: whoever reaches it can run code in it, and in what runs on it."""
     timeout_s: float = number(120.0, above=0)
     """A shard, learner or evaluator that gives no answer for this long is replaced."""
 
@@ -171,6 +180,10 @@ class RunConfig(Section):
     screen: Literal["auto", "live", "lines", "off"] = "auto"
     track: Literal["online", "offline", "disabled"] | None = None
     """Weights & Biases mode; null means online where there is a login, else off."""
+    typed: dict[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata=NO_KEY)
+    """Nested as the keys are: what was typed, as `${oc.env:NAME}`, of values that came out of the environment."""
+    named_by_chance: bool = field(default=False, compare=False, repr=False, metadata=NO_KEY)
+    """Nobody asked for this `run_dir`, so that another is as good."""
 
     def check(self) -> None:
         if not self.run_dir.strip():

@@ -3,8 +3,6 @@
 Nothing here imports more than the standard library, so that a bad key costs no time to find.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import math
@@ -48,6 +46,15 @@ class Import(str):
 def number(default: Any, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
     """A field that holds a number in [low, high], or above `above`."""
     return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+NO_KEY = {"no_key": True}
+"""The metadata of a field that nobody sets by a key, and that is not written."""
+
+
+def keys_of(cls: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a section that are keys."""
+    return [f for f in fields(cls) if "no_key" not in f.metadata]
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -169,7 +176,7 @@ C = TypeVar("C", bound=Section)
 
 def from_mapping(cls: type[C], values: Mapping[str, Any], key: str = "") -> C:
     """Builds `cls` from nested plain values; an unknown key raises `ConfigError` with the allowed names."""
-    kinds, known = kinds_of(cls), {f.name: f for f in fields(cls)}
+    kinds, known = kinds_of(cls), {f.name: f for f in keys_of(cls)}
     built: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{key}.{name}".lstrip(".")
@@ -181,7 +188,9 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], key: str = "") -> C:
             raise ConfigError(f"{path}: unknown key, allowed here: {', '.join(sorted(known))}")
         if nested:
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{path}={value}: must be a group of keys: {', '.join(f.name for f in fields(kind))}")
+                raise ConfigError(
+                    f"{path}={value}: must be a group of keys: {', '.join(f.name for f in keys_of(kind))}"
+                )
             value = from_mapping(kind, value, path)
         built[name] = value
     missing = [n for n, f in known.items() if n not in built and f.default is f.default_factory is MISSING]
@@ -201,4 +210,4 @@ def to_mapping(config: Any) -> dict[str, Any]:
         return str(value) if isinstance(value, Import) else value
 
     values: dict[str, Any] = plain(dataclasses.asdict(config))
-    return values
+    return {f.name: values[f.name] for f in keys_of(config)}

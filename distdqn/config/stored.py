@@ -1,31 +1,71 @@
-"""A run's config on disk."""
+"""A run's config on disk, where a value that came out of the environment stands as it was typed."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
-from distdqn.config import ConfigError, RunConfig, from_mapping
+from distdqn.config import ConfigError, RunConfig, Section, from_mapping, to_mapping
+from distdqn.config.section import kinds_of
+
+S = TypeVar("S", bound=Section)
+
+
+def as_typed(config: RunConfig) -> dict[str, Any]:
+    """The config as it may be written and shown: `to_mapping`, and what was typed in the place of what the environment
+    gave for it, which may be a secret."""
+
+    def lay(typed: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        return values | {k: lay(v, values[k]) if isinstance(v, dict) else v for k, v in typed.items() if k in values}
+
+    def escaped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: escaped(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [escaped(v) for v in value]
+        return value.replace("${", r"\${") if isinstance(value, str) else value
+
+    return lay(config.typed, escaped(to_mapping(config)))
+
+
+def as_shown(section: S, typed: dict[str, Any]) -> S:
+    """`section` with its texts as they were typed, for whatever only shows them."""
+    kinds, changes = kinds_of(type(section)), dict[str, Any]()
+    for name, text in typed.items():
+        if isinstance(below := getattr(section, name), Section):
+            changes[name] = as_shown(below, text)
+        elif kinds[name] is str:
+            changes[name] = text
+    return replace(section, **changes)
+
+
+def config_yaml(config: RunConfig) -> str:
+    """The text of `config.yaml`."""
+    return yaml.safe_dump(as_typed(config), sort_keys=False)
 
 
 def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of the run in `run_dir`, with `overrides` on top, as `train` takes them. Raises `ConfigError`: not a
-    run's folder, its config cannot be read, or an override that is none."""
+    run's folder, its config cannot be read, an override that is none, or a variable of the environment is missing."""
     path = Path(run_dir) / "config.yaml"
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(text := path.read_text())
     except OSError:
         raise ConfigError(f"{run_dir}: not a run's folder, it has no config.yaml") from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: cannot be read (it holds no keys)")
-    if overrides:
+    here = str(Path(run_dir).absolute())
+    typed: dict[str, Any] = {}
+    if overrides or "${" in text:
         from distdqn.config.overrides import change
+        from distdqn.config.resolved import resolve
 
-        values = change(values, overrides)
-    return replace(from_mapping(RunConfig, values), run_dir=str(Path(run_dir).absolute()))
+        values, typed = resolve(change(values | {"run_dir": here}, overrides))
+    return replace(from_mapping(RunConfig, values), run_dir=here, typed=typed)
 
 
 def refuse_another_environment(run_dir: str | Path, config: RunConfig) -> None:

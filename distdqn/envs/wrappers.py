@@ -31,10 +31,10 @@ class VectorEnv(Protocol):
 
 
 class RenderedEnv(VectorEnv, Protocol):
-    """A `VectorEnv` of one slot that can be looked at."""
+    """A `VectorEnv` that can be looked at, which films do with one slot."""
 
     def render(self) -> np.ndarray:
-        """The picture of the state after the last `reset` or `step`, uint8 `[H, W, 3]`."""
+        """The picture of the first slot after the last `reset` or `step`, uint8 `[H, W, 3]`."""
 
 
 def check_actions(action: np.ndarray, num_slots: int, num_actions: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Plays whole games with given weights and next to no exploration."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The pictures of a game, kept small."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What returns are worth beside a random player and a human."""
 
-from __future__ import annotations
-
 import csv
 from functools import cache
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """A recorded game as a GIF with its Q-values beside the screen."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

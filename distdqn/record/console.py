@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdqn.config import RunConfig
+from distdqn.config.run import played
 
 
 def stage(config: RunConfig, last: Mapping[str, float]) -> str:
@@ -107,8 +108,8 @@ class Screen:
 
     def _draw(self) -> RenderableType:
         config, last = self._config, self.last
-        env = {"atari": config.env.game, "gym": config.env.id}.get(config.env.kind, config.env.kind)
-        title = Text.assemble((config.name, "bold"), (f" {env}, {config.agent.name}, seed {config.seed}", "dim"))
+        what = f" {played(config.env)}, {config.agent.name}, seed {config.seed}"
+        title = Text.assemble((config.name, "bold"), (what, "dim"))
         fraction, left = last.get("run/fraction"), last.get("run/seconds_left")
         budget = Table.grid(padding=(0, 2, 0, 0), expand=True)
         budget.add_column(ratio=1)

@@ -3,8 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+_BLOCK = 1 << 16
 
 
 class JsonLines:
@@ -30,11 +32,11 @@ class JsonLines:
             self._file.close()
 
 
-def read(path: Path) -> list[dict[str, float]]:
-    """The records of a file, oldest first, without nulls and unreadable lines; none without a file."""
+def read(path: Path) -> Iterator[dict[str, float]]:
+    """The records of a file, oldest first, without nulls and unreadable lines; none without a file. One at a time: ten
+    days of them are hundreds of megabytes."""
     if not path.is_file():
-        return []
-    records = []
+        return
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
@@ -42,8 +44,7 @@ def read(path: Path) -> list[dict[str, float]]:
             except ValueError:
                 continue
             if isinstance(record, dict):
-                records.append({k: v for k, v in record.items() if isinstance(v, (int, float))})
-    return records
+                yield {k: v for k, v in record.items() if isinstance(v, (int, float))}
 
 
 def _plain(value: float) -> float | None:
@@ -52,14 +53,21 @@ def _plain(value: float) -> float | None:
 
 
 def _repair(path: Path) -> None:
-    """Cuts the file after its last whole line, or ends that line where only its end is missing."""
-    content = path.read_bytes() if path.exists() else b""
-    whole, rest = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
-    if not rest:
+    """Cuts the file after its last whole line, or ends that line where only its end is missing. Reads from the end."""
+    if not path.exists():
         return
-    try:
-        json.loads(rest)
-        with open(path, "ab") as file:
+    with open(path, "rb+") as file:
+        start, rest = file.seek(0, os.SEEK_END), b""
+        while start and b"\n" not in rest:
+            size = min(_BLOCK, start)
+            start = file.seek(start - size)
+            rest = file.read(size) + rest
+        whole = start + rest.rfind(b"\n") + 1
+        if not (last := rest[whole - start :]):
+            return
+        try:
+            json.loads(last)
+            file.seek(0, os.SEEK_END)
             file.write(b"\n")
-    except ValueError:
-        os.truncate(path, len(whole))
+        except ValueError:
+            file.truncate(whole)

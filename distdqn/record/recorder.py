@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
-from distdqn.config import RunConfig, to_mapping
+from distdqn.config import RunConfig
+from distdqn.config.stored import as_shown, as_typed
 from distdqn.record import jsonl, wandb
 from distdqn.record.tensorboard import TensorBoard
 from distdqn.run_folder import RunFolder
@@ -41,11 +42,13 @@ class Recorder:
 
     Args:
         folder: the run's folder; records already in it are read, and `last` goes on from them.
-        config: `tensorboard`, `screen` and `track` say which places there are.
+        config: `tensorboard`, `screen` and `track` say which places there are. What came out of the environment goes
+            nowhere: it is shown and sent as it was typed.
         out: where the screen is; standard output by default.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO | None = None) -> None:
+        config = as_shown(config, config.typed)
         self._folder, self._config = folder, config
         self._wandb_id = wandb.new_id()
         self._wandb: wandb.WandB | None = None
@@ -149,7 +152,7 @@ class Recorder:
         name = f"{self._config.name}-seed{self._config.seed}"
 
         def start() -> wandb.WandB:
-            config, group = to_mapping(self._config), self._config.name
+            config, group = as_typed(self._config), self._config.name
             self._wandb = wandb.WandB(self._folder.wandb, mode, self._wandb_id, name, group, config)
             return self._wandb
 

@@ -1,6 +1,7 @@
 """Learning curves of one run or several, over emulator frames and over wall-clock time."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,23 @@ _DOTS: dict[str, Any] = {"linewidth": 0, "marker": "o", "markersize": 5.5}
 _DOTS |= {"markerfacecolor": "white", "markeredgewidth": 1.5}
 
 
+Points = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Frames, seconds and returns, each `[P]`."""
+
+
 class PlotError(ConfigError):
     """A run that cannot be drawn; the message is one line that names its folder and why."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What the figure draws of a run: training and evaluation points, each frames, seconds, return `[P]`. Runs of the
-    same `kind` differ only in their seed and their engine."""
+    """What the figure draws of a run. Runs of the same `kind` differ only in their seed and their engine."""
 
     path: Path
     name: str
     kind: str
-    training: tuple[np.ndarray, np.ndarray, np.ndarray]
-    evaluation: tuple[np.ndarray, np.ndarray, np.ndarray]
+    training: Points
+    evaluation: Points
 
 
 def read_curve(path: Path) -> Curve:
@@ -43,9 +47,7 @@ def read_curve(path: Path) -> Curve:
     config, metrics = path / "config.yaml", path / "metrics.jsonl"
     if not config.is_file():
         raise PlotError(f"{path} holds no run (config.yaml is missing)")
-    records = _forward(jsonl.read(metrics))
-    training = _points(records, "actor/episode_return")
-    evaluation = _points(records, "eval/return_mean")
+    training, evaluation = _points(jsonl.read(metrics), "actor/episode_return", "eval/return_mean")
     if not len(training[0]) and not len(evaluation[0]):
         raise PlotError(f"{path} has no returns to draw yet: no game has ended in {metrics.name}")
     text = config.read_text(encoding="utf-8", errors="replace")
@@ -138,22 +140,19 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[end] - sums[first]) / (end - first)
 
 
-def _forward(records: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The records without those that a resumed run played over again from its checkpoint."""
-    kept: list[dict[str, float]] = []
+def _points(records: Iterable[dict[str, float]], *metrics: str) -> list[Points]:
+    """Those of each metric, without what a resumed run played over again from its checkpoint. No record is kept."""
+    kept: list[list[tuple[float, float, float]]] = [[] for _ in metrics]
     for record in records:
         if "env_frames" not in record or "time_s" not in record:
             continue
-        while kept and kept[-1]["env_frames"] > record["env_frames"]:
-            kept.pop()
-        kept.append(record)
-    return kept
-
-
-def _points(records: list[dict[str, float]], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = [(r["env_frames"], r["time_s"], r[metric]) for r in records if metric in r]
-    frames, seconds, returns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return frames, seconds, returns
+        for rows, metric in zip(kept, metrics, strict=True):
+            while rows and rows[-1][0] > record["env_frames"]:
+                rows.pop()
+            if metric in record:
+                rows.append((record["env_frames"], record["time_s"], record[metric]))
+    columns = [np.array(rows, dtype=np.float64).reshape(-1, 3).T for rows in kept]
+    return [(frames, seconds, values) for frames, seconds, values in columns]
 
 
 def _draw(axes: Axes, curve: Curve, column: int, scale: float, colour: str, small: bool = False) -> None:

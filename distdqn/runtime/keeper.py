@@ -42,12 +42,14 @@ class Keeper:
 
     def save(self, learner: State, counters: State, updates: int) -> Future[str | None]:
         """Saves a checkpoint, prunes the older ones, and gives its name, None where the disk refuses: beside training,
-        since packing it, its checksums and the disk take a while."""
+        since packing it, its checksums and the disk take a while. `RunFolderError` where another process has taken the
+        folder."""
         state = {"learner": learner, "counters": counters, **self.extra()}
         self._saving = self._saves.submit(self._save, state, f"step-{updates:012d}")
         return self._saving
 
     def _save(self, state: State, name: str) -> str | None:
+        self.folder.refuse_another_owner()
         path = self.folder.checkpoints
         try:
             checkpoint.save(path, name, state)

@@ -1,6 +1,5 @@
 """What must be true before anything heavy starts."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.machine import Machine, disk_free, inspect
+from distdqn.runtime.joining import refuse_unsafe
 from distdqn.runtime.rehearsal import rehearse
 from distdqn.types import STEP_FIELDS, EnvSpec
 
@@ -68,7 +68,8 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
     machine, device = machine or inspect(), config.learner.device
     _check_observations(config, spec)
     if config.engine.address is not None:
-        _probe(config.engine.address)
+        if config.engine.address != "auto":
+            refuse_unsafe(config.engine.address, config.engine.unauthenticated)
     else:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= machine.gpus:
             why = f"no such CUDA device here, there are {machine.gpus}; use cpu or auto"
@@ -128,19 +129,6 @@ def _check_observations(config: RunConfig, spec: EnvSpec) -> None:
     if torso.pretrained and not Path(torso.pretrained).is_file():
         why = "no such file; `distdqn pretrain` writes one"
         raise refusal("agent.network.torso.pretrained", torso.pretrained, why)
-
-
-def _probe(address: str) -> None:
-    """Ray itself tries for minutes where nobody listens."""
-    host, colon, port = address.rpartition(":")
-    if address == "auto":
-        return
-    if not colon:
-        raise refusal("engine.address", address, "must be auto or HOST:PORT")
-    try:
-        socket.create_connection((host, int(port)), timeout=2).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise refusal("engine.address", address, f"nobody answers there ({error})") from None
 
 
 def check_resume(config: RunConfig, spec: EnvSpec) -> None:

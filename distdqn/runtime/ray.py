@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from distdqn.config import ConfigError
@@ -23,6 +22,7 @@ from distdqn.runtime.engine import (
     StoreFull,
     home_of,
 )
+from distdqn.runtime.joining import refuse_unsafe, token
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -32,7 +32,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # ends this process without a word (`_Exit(1)` in its C++ part) once the raylet is gone, before the last save.
 os.environ["RAY_RAYLET_PID"] = str(os.getpid())
 
-if (Path.home() / ".ray" / "auth_token").exists():
+if token() is not None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # else a cluster named by host and port refuses us
 
 import ray
@@ -82,23 +82,34 @@ class RayEngine:
         cpus: logical CPUs of a cluster started here, at least what the components ask for together.
         object_store_bytes: shared memory of a cluster started here, for what is on its way.
         needs: what single components take, each of one machine.
+        unauthenticated: a cluster that asks for no token may be joined.
+    Raises:
+        EngineFailed: Ray does not start here. ConfigError: the cluster may not or cannot be joined, or is too small.
     """
 
     def __init__(
-        self, address: str | None, cpus: int, gpus: int, object_store_bytes: int, needs: Sequence[Needs] = ()
+        self,
+        address: str | None,
+        cpus: int,
+        gpus: int,
+        object_store_bytes: int,
+        needs: Sequence[Needs] = (),
+        unauthenticated: bool = False,
     ) -> None:
         options: dict[str, Any] = {}
+        where = "local" if address is None else _safe(address, unauthenticated)
         if address is None:
             options = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
             options["object_store_memory"] = object_store_bytes
         old = os.umask(0o077)  # Ray writes its token file with the umask at hand
         try:
             with _sessions_of_their_own():
-                ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+                ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except Exception as error:
             line = _line(error)
             if address is None:
                 raise EngineFailed(f"Ray does not start here ({line}); its logs are in /tmp/ray") from error
+            line = " ".join(str(error).split()) or type(error).__name__  # another version is said in five lines
             raise ConfigError(f"engine.address={address}: no Ray cluster can be joined there ({line})") from error
         finally:
             os.umask(old)
@@ -222,6 +233,24 @@ def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: S
             gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
             return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
     return None
+
+
+def _safe(address: str, unauthenticated: bool) -> str:
+    """HOST:PORT of a cluster that may be joined; from now on this process speaks to it as it asks to be spoken to.
+
+    Raises:
+        ConfigError: see `joining.refuse_unsafe`; also where auto finds none.
+    """
+    services: Any = importlib.import_module("ray._private.services")
+    raylet: Any = importlib.import_module("ray._raylet")
+    try:
+        resolved: str = services.canonicalize_bootstrap_address_or_die(address)
+    except (ConnectionError, OSError, ValueError) as error:
+        raise ConfigError(f"engine.address={address}: no Ray cluster is found ({_line(error)})") from error
+    asks = refuse_unsafe(address, unauthenticated, resolved)
+    os.environ["RAY_AUTH_MODE"] = "token" if asks else "disabled"
+    raylet.Config.initialize("")  # reads it anew
+    return resolved
 
 
 @contextmanager

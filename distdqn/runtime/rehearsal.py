@@ -125,6 +125,8 @@ def _check_acting(actor: Any, config: RunConfig, spec: EnvSpec) -> None:
     _expect(scheme, "epsilons", actor.exploration.epsilons(0), (SLOTS,), "float64", "float32")
     step = actor.env.step(np.zeros(SLOTS, np.int64))
     _expect(config.env, "frames", step.frame, (SLOTS, *spec.frame_shape), spec.frame_dtype)
+    if spec.pixels:
+        _expect(config.env, "images", step.frame, step.frame.shape, "uint8", "bool")
     _expect(config.env, "rewards", step.reward, (SLOTS,), "float32", "float64")
     _expect(config.env, "terminated", step.terminated, (SLOTS,), "bool")
     _expect(config.env, "last", step.last, (SLOTS,), "bool")

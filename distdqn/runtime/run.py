@@ -5,15 +5,15 @@ import secrets
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 
-import yaml
-
 from distdqn import checkpoint
-from distdqn.config import ConfigError, RunConfig, to_mapping
+from distdqn.config import ConfigError, RunConfig
+from distdqn.config.stored import config_yaml
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
-from distdqn.run_folder import RunFolder
+from distdqn.run_folder import RunFolder, RunFolderError
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
@@ -43,7 +43,8 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
     gpus = learner_gpus(config)
     threads = (config.actors.threads, config.evaluation.threads)
     needs = [Needs(config.learner.threads, gpus), *(Needs(n) for n in threads)]
-    return RayEngine(config.engine.address, cpus, int(gpus), object_store_bytes(config, spec), needs)
+    store = object_store_bytes(config, spec)
+    return RayEngine(config.engine.address, cpus, int(gpus), store, needs, config.engine.unauthenticated)
 
 
 def learner_gpus(config: RunConfig) -> float:
@@ -53,14 +54,15 @@ def learner_gpus(config: RunConfig) -> float:
 
 
 def train(config: RunConfig, spec: EnvSpec) -> int:
-    """Makes the run's folder and trains in it. Gives the exit code.
+    """Makes the run's folder, of a name not yet taken where nobody chose one, and trains in it. Gives the exit code.
 
     Raises:
         ConfigError: the cluster cannot be joined or is too small; then no folder is made.
     """
     joined = _join(config, spec)
-    folder = RunFolder.create(config.run_dir, yaml.safe_dump(to_mapping(config), sort_keys=False))
-    with folder:
+    if config.named_by_chance:
+        config = replace(config, run_dir=str(RunFolder.next_free(config.run_dir)))
+    with RunFolder.create(config.run_dir, config_yaml(config)) as folder:
         return _run(config, spec, folder, None, joined)
 
 
@@ -81,7 +83,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
         for line in damaged:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}" if path else "no checkpoint yet, starts from the beginning")
-        folder.rewrite_config(yaml.safe_dump(to_mapping(config), sort_keys=False))
+        folder.rewrite_config(config_yaml(config))
         return _run(config, spec, folder, state, joined)
 
 
@@ -128,7 +130,7 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         _save(coordinator)
         outcome = "stopped"
         return STOPPED
-    except (RunFailed, EngineFailed) as error:
+    except (RunFailed, EngineFailed, RunFolderError) as error:
         recorder.event(f"failed: {error}")
         print(f"distdqn: {error}", file=sys.stderr)
         return FAILED
@@ -144,7 +146,8 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
         if outcome == "stopped":
             recorder.event(keeper.where_a_resume_goes_on())
-        recorder.summary({"outcome": outcome, **keeper.final, **accounts})
+        if folder.ours:
+            recorder.summary({"outcome": outcome, **keeper.final, **accounts})
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()

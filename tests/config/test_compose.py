@@ -72,13 +72,45 @@ def test_a_config_is_read_back_as_it_was(name: str, gpus: int, tmp_path: Path) -
 @pytest.mark.parametrize("group", ["agent", "env", "engine", "form", "env/protocol"])
 def test_every_choice_of_a_group_composes(group: str) -> None:
     for path in (conf_dir() / group).glob("*.yaml"):
-        compose([f"{group}={path.stem}", "actors.rollout_steps=160"])  # room for the longest sequences
+        compose([f"{group}={path.stem}"])
 
 
 def test_pong_is_the_default() -> None:
     config = compose([])
     assert (config.name, config.env.game) == ("pong", "pong")
     assert config.run_dir.startswith("runs/pong-")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("experiment=rainbow", "rainbow"),
+        ("env.game=breakout", "pong-breakout"),
+        ("env.game=pong", "pong"),
+        ("experiment=catch env=gridworld", "catch-gridworld"),
+        ("experiment=cartpole env.id=my_module:ALE/Pong-v5", "cartpole-ALE-Pong-v5"),
+        ("experiment=catch env.kind=my_module:MyEnv agent=c51", "catch-MyEnv-c51"),
+        ("env.game=breakout name=mine", "mine"),
+    ],
+)
+def test_a_run_is_named_after_what_it_plays_and_learns(overrides: str, name: str) -> None:
+    config = compose(overrides.split())
+    assert config.name == name and config.run_dir.startswith(f"runs/{name}-2")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ("", 64),
+        ("experiment=catch", 32),
+        ("agent=r2d2", 160),  # a window of 124 steps, in strides of 40
+        ("agent=drqn", 70),
+        ("agent=drqn actors.rollout_steps=20", 20),
+        ("experiment=catch agent.n_step=40", 40),
+    ],
+)
+def test_a_segment_has_room_for_the_agents_windows(overrides: str, steps: int) -> None:
+    assert compose(overrides.split()).actors.rollout_steps == steps
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
         agent.bootstrap.kind=tests.example.parts:Mellowmax \
         agent.exploration.kind=tests.example.parts:Sticky \
         agent.auxiliary.kind=tests.example.parts:Terminal
+    distdqn train env.kind=tests.example.parts:Street agent.network.torso.kind=tests.example.parts:Convolutional
 """
 
 from __future__ import annotations
@@ -62,6 +63,35 @@ class Corridor:
         """Nothing to free."""
 
 
+class Street(Corridor):
+    """An environment of images `(H, W, C)`: the corridor from above, who walks there red, where it ends green."""
+
+    def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, length: int = 6) -> None:
+        super().__init__(config, num_slots, threads, seed, length)
+        self.spec = EnvSpec("street", (3, length, 3), "uint8", config.stack, 2, action_names=("left", "right"))
+
+    def reset(self) -> np.ndarray:
+        frames = np.zeros((self.num_slots, *self.spec.frame_shape), np.uint8)
+        frames[np.arange(self.num_slots), 1, self.cell, 0] = 255
+        frames[:, :, -1, 1] = 255
+        return frames
+
+    def render(self) -> np.ndarray:
+        return self.reset()[0].repeat(16, 0).repeat(16, 1)
+
+
+class Convolutional(Torso):
+    """A torso for images, whose `shape` is stacked frames times channels, height, width; floats from 0 to 1."""
+
+    def __init__(self, config: TorsoConfig, shape: tuple[int, ...], channels: int = 16) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(shape[0], channels, 3, padding=1), nn.ReLU(), nn.Flatten())
+        self.features = channels * shape[1] * shape[2]
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.layers(observation)
+
+
 class Residual(Torso):
     """A torso: a linear layer and a residual block. It says how wide its `features` are."""
 
@@ -101,7 +131,7 @@ class LogCosh(ScalarHead):
     """A loss: log cosh of the TD error. It lives in the head, whose values it is for."""
 
     def loss(self, values: Values, action: Tensor, target: Tensor, huber: bool) -> tuple[Tensor, Tensor]:
-        error = target.detach() - values.q.gather(1, action.unsqueeze(1)).squeeze(1)
+        error = target - values.q.gather(1, action.unsqueeze(1)).squeeze(1)
         return error.abs() + F.softplus(-2 * error.abs()) - np.log(2), error.detach().abs()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,9 @@ SHORT = [
 ]
 
 
-def train(folder: Path, *overrides: str) -> dict[str, float]:
+def train(folder: Path, *overrides: str, parts: Sequence[str] = FEED_FORWARD) -> dict[str, float]:
     """The summary of a run."""
-    assert main(["train", *FEED_FORWARD, *SHORT, f"run_dir={folder}", *overrides]) == 0
+    assert main(["train", *parts, *SHORT, f"run_dir={folder}", *overrides]) == 0
     summary: dict[str, float] = json.loads((folder / "summary.json").read_text())
     return summary
 
@@ -44,6 +45,14 @@ def test_they_solve_the_corridor(tmp_path: Path, memory: list[str]) -> None:
     summary = train(tmp_path / "run", "engine=local", *memory)
     assert summary["eval/return_mean"] == 1.0
     assert summary["learner/terminal_accuracy"] > 0.9  # a metric of its own is recorded like any other
+    assert list((tmp_path / "run" / "videos").glob("*.gif"))
+
+
+def test_images_of_ones_own_are_learned_from(tmp_path: Path) -> None:
+    torso = [f"agent.network.torso.kind={HERE}:Convolutional", "agent.network.torso.kwargs.channels=8"]
+    parts = ["experiment=catch", f"env.kind={HERE}:Street", "env.stack=2", *torso]
+    summary = train(tmp_path / "run", "engine=local", parts=parts)
+    assert summary["eval/return_mean"] == 1.0
     assert list((tmp_path / "run" / "videos").glob("*.gif"))
 
 

@@ -86,7 +86,7 @@ def test_a_broken_place_is_left_out_and_the_run_goes_on(folder: RunFolder) -> No
     recorder.record(RECORD)
     recorder.close()
     assert out.getvalue().count("TensorBoard failed and is left out: No space left on device") == 1
-    assert len(jsonl.read(folder.metrics)) == 1  # tried again, for the second
+    assert len(list(jsonl.read(folder.metrics))) == 1  # tried again, for the second
 
 
 def test_a_terminal_that_goes_away_stops_nothing(folder: RunFolder) -> None:
@@ -97,7 +97,7 @@ def test_a_terminal_that_goes_away_stops_nothing(folder: RunFolder) -> None:
     recorder.event("still here")
     recorder.record(RECORD)
     recorder.close()
-    assert len(jsonl.read(folder.metrics)) == 2
+    assert len(list(jsonl.read(folder.metrics))) == 2
 
 
 def test_the_tracking_id_travels_in_the_state(folder: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """Parts of one's own that break their contract: each is one line, before anything is started."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ class Wide(parts.Corridor):
         return EnvStep(np.tile(step.frame, 2), step.reward, step.terminated, step.last)
 
 
+class Fine(parts.Street):
+    """Has images of floats."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.spec = replace(self.spec, frame_dtype="float32")
+
+    def reset(self) -> np.ndarray:
+        return super().reset().astype(np.float32)
+
+
 class Careless(parts.Mellowmax):
     """Divides by what may be zero."""
 
@@ -92,6 +104,7 @@ class Blind(parts.Terminal):
         ("agent.exploration", "Far", "actions must be from 0 to 1"),
         ("agent.exploration", "Lazy", "abstract method"),
         ("env", "Wide", "frames must be float32 [2, 6], it gives float32 [2, 12]"),
+        ("env", "Fine", "images must be uint8 or bool [2, 3, 6, 3], it gives float32 [2, 3, 6, 3]"),
         ("agent.bootstrap", "Careless", "cannot be used (ZeroDivisionError, test_rehearsal.py:"),
         ("agent.auxiliary", "Blind", "cannot be used (KeyError: 'mood', test_rehearsal.py:"),
     ],
