@@ -153,7 +153,7 @@ class CheckpointConfig(Section):
     """When the run is saved, and how many saves are kept beside the best."""
 
     key: ClassVar[str] = "checkpoint"
-    every_seconds: float = number(120.0, above=0)
+    every_seconds: float = number(30.0, above=0)
     keep: int = number(3, 1, 1000)
 
 
