@@ -1,20 +1,16 @@
 """From shards to the learner and back: minibatches drawn as the limiter allows, priorities returned, weights
 published."""
 
-from typing import Any
-
 import numpy as np
 
 from distdqn.algo.priority import beta_at
 from distdqn.runtime.calls import Call, Task
-from distdqn.runtime.engine import Handle, NoAnswer, Ref
+from distdqn.runtime.components import GivenUp, RunFailed
+from distdqn.runtime.engine import NoAnswer, Ref
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.shards import Shards
-from distdqn.runtime.system import GivenUp, RunFailed, System
-from distdqn.runtime.watch import ROOM_SECONDS, START_SECONDS
+from distdqn.runtime.system import System
 from distdqn.types import State, UpdateStats, Weights
-
-WAIT_SECONDS = 5.0
 
 
 class Learning:
@@ -34,26 +30,9 @@ class Learning:
         s = self.system
         learner = s.handles["learner"] = s.roster.learner()
         if state is not None:
-            self._wait(learner, s.engine.call(learner, "restore", state)[0])
+            s.first_answer(learner, s.engine.call(learner, "restore", state)[0])
         (s.weights,) = s.engine.call(learner, "weights")
-        s.version = self._published = self._wait(learner, s.weights).version
-
-    def _wait(self, learner: Handle, ref: Ref) -> Any:
-        """An answer of a learner that starts. Its patience begins when there is room for it in the cluster."""
-        s, left, placeless = self.system, START_SECONDS, 0.0
-        while True:
-            try:
-                return s.engine.fetch(ref, WAIT_SECONDS)
-            except TimeoutError:
-                if s.engine.placed(learner):
-                    left -= WAIT_SECONDS
-                else:
-                    placeless += WAIT_SECONDS
-                    if placeless == ROOM_SECONDS:
-                        s.event("the learner waits for room in the cluster")
-                if left <= 0:
-                    why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
-                    raise RunFailed(f"the learner does not start within {START_SECONDS:.0f} s: {why}") from None
+        s.version = self._published = s.first_answer(learner, s.weights).version
 
     def _saved(self) -> State | None:
         """What a learner that died is restored from; None where nothing was learned yet."""

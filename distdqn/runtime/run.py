@@ -14,12 +14,12 @@ from distdqn.config.stored import config_yaml
 from distdqn.machine import inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder, RunFolderError
+from distdqn.runtime.components import GivenUp, RunFailed
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.preflight import object_store_bytes
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.system import GivenUp, RunFailed
 from distdqn.types import EnvSpec, State
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3

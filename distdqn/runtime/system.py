@@ -1,15 +1,14 @@
-"""The components of a run, the calls to them, and what happens when one dies."""
+"""The calls to the components of a run, and how what follows from an answer goes on."""
 
 from collections.abc import Callable
 from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
-from distdqn.runtime.calls import Call, Calls, Task
+from distdqn.runtime.calls import Call, Task
+from distdqn.runtime.components import Components
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref, StoreFull
-from distdqn.runtime.progress import Progress
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.watch import Watch
 from distdqn.types import ShardStats
 
 FULL_SECONDS = 1.0
@@ -18,15 +17,7 @@ _ABOUT_STATE = {"add", "sample", "update_priorities", "update", "weights", "stat
 """Calls whose effect is gone when the component that answered has died since."""
 
 
-class RunFailed(RuntimeError):
-    """The run cannot go on; the message says why."""
-
-
-class GivenUp(RunFailed):
-    """A component could not be kept alive: the run is saved, and can be resumed once the cause is gone."""
-
-
-class System:
+class System(Components):
     """What the flows (`Experience`, `Learning`, `Saving`) share.
 
     A flow registers who starts its components, and asks them in tasks, which read in the order in which things happen:
@@ -42,8 +33,6 @@ class System:
     A task goes on within `answer` until it waits again; nothing else happens meanwhile.
 
     Attributes:
-        handles: the present life of each component, by name.
-        stopping: nobody is replaced any more.
         weights: reference to the newest published weights. version: updates that the learner has made.
     """
 
@@ -55,11 +44,8 @@ class System:
         event: Callable[[str], None],
         fault: Callable[[str, str], None],
     ) -> None:
-        self.config, self.engine, self.roster, self.event, self.fault = config, engine, roster, event, fault
-        self.lockstep = config.engine.lockstep
-        self.calls = Calls(engine)
-        self.watch = Watch(config, engine, self.calls)
-        self.progress = Progress(config.budget, config.actors.count, by_clock=not self.lockstep)
+        super().__init__(config, engine, event, fault)
+        self.roster, self.lockstep = roster, config.engine.lockstep
         actors, learner = config.actors, config.learner
         self.rollout_size = actors.rollout_steps * actors.envs_per_actor
         self.draws_ahead = 1 if self.lockstep else learner.in_flight + 1
@@ -72,17 +58,10 @@ class System:
             insert_depth=actors.count * self.rollouts_ahead,
             sample_depth=self.draws_ahead,
         )
-        self.handles: dict[str, Handle] = {}
         self.weights: Ref = None
         self.version = 0
-        self._start: dict[str, Callable[[int], None]] = {}
-        self.stopping = False
         self.asks_at = 0.0
         """On the clock of the calls: nothing is asked before, since the object store was full."""
-
-    def starts(self, component: str, start: Callable[[int], None]) -> None:
-        """Registers who starts components called `component` or `component-INDEX`."""
-        self._start[component] = start
 
     def ask(self, name: str, method: str, *args: Any, returns: int = 1) -> Call:
         """Asks the component `name` for `method(*args)`."""
@@ -95,16 +74,6 @@ class System:
 
     def _join(self, handle: Handle) -> Task:
         yield self.calls.await_start(handle)
-
-    @property
-    def silent(self) -> set[str]:
-        """Components that have not answered for a while."""
-        return self.watch.silent
-
-    def joined(self, name: str) -> bool:
-        """Whether work may be given to the component `name`: it has been made, and is not silent."""
-        handle = self.handles.get(name)
-        return handle is not None and self.calls.has_answered(handle) and name not in self.silent
 
     def begin(self, task: Task) -> None:
         """Runs a task until it waits for an answer."""
@@ -128,7 +97,7 @@ class System:
             self.replace(call.handle, str(error))
         except ComponentFailed as error:
             call.error = error
-            self._failed(call, error)
+            self.failed(call, error)
         except StoreFull as error:
             call.error = error
             self.asks_at = self.calls.clock + FULL_SECONDS
@@ -170,20 +139,6 @@ class System:
             self.engine.kill(call.handle)
             raise ComponentLost(f"{call.handle.name}.{call.method}: {error}") from None
 
-    def _failed(self, call: Call, error: ComponentFailed) -> None:
-        """A method raised: its component is in an unknown state, so another takes its place."""
-        name = call.handle.name
-        if self.handles.get(name) != call.handle:
-            return
-        self.progress.faults["failures"] += 1
-        self.fault(f"{name}.{call.method}", error.trace)
-        self.event(f"{name}.{call.method} failed: {error} (faults.log)")
-        if self.watch.failed(name, str(error)) and name == "learner":
-            size = self.config.learner.batch_size
-            raise GivenUp(f"learner.batch_size={size}: the device's memory was used up twice in a row, lower it")
-        self.engine.kill(call.handle)
-        self.replace(call.handle, str(error))
-
     def cancel(self, method: str) -> None:
         """Takes back the calls of `method` that have not begun."""
         for call in self.calls.of(method):
@@ -193,35 +148,3 @@ class System:
         """Answers every call in the order in which it was asked, those that this brings about too."""
         while len(self.calls):
             self.answer(self.calls.oldest())
-
-    def replace(self, dead: Handle, why: str) -> None:
-        """Starts a component anew in the place of a dead one, unless that has been done. An evaluator that cannot be
-        kept alive is left out until an evaluation is due; anybody else's end is the run's, which raises `GivenUp`."""
-        name = dead.name
-        if self.handles.get(name) != dead or self.stopping:
-            return
-        kind, _, index = name.partition("-")
-        if (how := self.watch.died(name)) is not None:
-            if kind != "evaluator":
-                raise GivenUp(f"{name} {how}: {why}")
-            self.event(f"the evaluator {how}, the next evaluation tries again: {why}")
-            del self.handles[name]
-            return
-        self.progress.faults[f"{kind}_restarts"] += 1
-        self.event(f"{name} lost, restarted")
-        try:
-            self._start[kind](int(index or 0))
-        except (ComponentLost, ComponentFailed) as error:
-            self.replace(self.handles[name], str(error))
-
-    def look(self) -> None:
-        """Passes over who has been silent for long, and replaces him when patience is at an end."""
-        if self.stopping:
-            return
-        gone, lines = self.watch.look(self.handles)
-        for line in lines:
-            self.event(line)
-        for call, seconds in gone:
-            self.event(f"{call.handle.name} gave no answer for {seconds:.0f} s")
-            self.engine.kill(call.handle)
-            self.replace(call.handle, f"it gave no answer to {call.method}")

@@ -15,13 +15,13 @@ from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime import run as module
 from distdqn.runtime.calls import Call
+from distdqn.runtime.components import GivenUp
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref, StoreFull
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.progress import FAULTS, Progress
 from distdqn.runtime.roster import Roster
-from distdqn.runtime.system import GivenUp
 from distdqn.runtime.watch import START_SECONDS
 from distdqn.types import RolloutStats, UpdateStats
 
