@@ -5,6 +5,7 @@
 #   launch/laboratory.sh agents [--seconds S] [NAME ...] [KEY=VALUE ...]
 #   launch/laboratory.sh peer [--seconds S] [KEY=VALUE ...]
 #   launch/laboratory.sh memory [--minutes M] [KEY=VALUE ...]
+#   launch/laboratory.sh faults [--cells N] [WHOM ...] [seed=S]
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
 

@@ -59,11 +59,13 @@ def train(config: RunConfig, spec: EnvSpec) -> int:
     Raises:
         ConfigError: the cluster cannot be joined or is too small; then no folder is made.
     """
-    joined = _join(config, spec)
-    if config.named_by_chance:
-        config = replace(config, run_dir=str(RunFolder.next_free(config.run_dir)))
-    with RunFolder.create(config.run_dir, config_yaml(config)) as folder:
-        return _run(config, spec, folder, None, joined)
+    with _Signals() as signals:
+        joined = _join(config, spec)
+        if config.named_by_chance:
+            config = replace(config, run_dir=str(RunFolder.next_free(config.run_dir)))
+        with RunFolder.create(config.run_dir, config_yaml(config)) as folder:
+            return _run(config, spec, folder, None, joined, signals)
+    return STOPPED
 
 
 def resume(config: RunConfig, spec: EnvSpec) -> int:
@@ -73,8 +75,8 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     Raises:
         ConfigError: there are checkpoints, and none can be read.
     """
-    joined = _join(config, spec)
-    with RunFolder.open(config.run_dir) as folder:
+    with _Signals() as signals, RunFolder.open(config.run_dir) as folder:
+        joined = _join(config, spec)
         checkpoint.recover(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None and checkpoint.names(folder.checkpoints):
@@ -84,7 +86,8 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
             print(f"skipped: {line}")
         print(f"resuming from {path.name}" if path else "no checkpoint yet, starts from the beginning")
         folder.rewrite_config(config_yaml(config))
-        return _run(config, spec, folder, state, joined)
+        return _run(config, spec, folder, state, joined, signals)
+    return STOPPED
 
 
 def _join(config: RunConfig, spec: EnvSpec) -> Engine | None:
@@ -92,7 +95,9 @@ def _join(config: RunConfig, spec: EnvSpec) -> Engine | None:
     return make_engine(config, spec) if config.engine.kind == "ray" and config.engine.address else None
 
 
-def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None) -> int:
+def _run(
+    config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None, signals: "_Signals"
+) -> int:
     run_id = int(state["run_id"]) if state else secrets.randbits(62)
     session = int(state["session"]) + 1 if state else 0
     recorder = Recorder(folder, config)
@@ -105,7 +110,6 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
     keeper = Keeper(folder, config, spec, extra, recorder.event)
     outcome = "failed"
     coordinator: Coordinator | None = None
-    signals = _Signals()
     try:
         recorder.event("starting" if not state else "resuming")
         if engine is None:
@@ -151,7 +155,6 @@ def _run(config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | Non
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()
-        signals.give_back()  # only now: a second signal leaves at once while things are being closed, too
 
 
 def _save(coordinator: Coordinator | None) -> None:
@@ -167,7 +170,7 @@ class _Stopped(BaseException):
 
 class _Signals:
     """The first SIGINT, SIGTERM or SIGHUP ends the run, after saving where there is something to save, the second ends
-    it at once."""
+    it at once, also while things are being closed. What is under `with` ends silently where there is nothing yet."""
 
     def __init__(self) -> None:
         self.coordinator: Coordinator | None = None
@@ -181,10 +184,13 @@ class _Signals:
         for number in self._old:
             signal.signal(number, self._handle)
 
-    def give_back(self) -> None:
-        """As it was before."""
+    def __enter__(self) -> "_Signals":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        return kind is _Stopped
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._came:

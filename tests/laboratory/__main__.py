@@ -10,6 +10,9 @@ peer [--seconds S] [KEY=VALUE ...]
     Stable-Baselines3's DQN in turns with distdqn, on equal terms. Needs the extra `bench`.
 memory [--minutes M] [KEY=VALUE ...]
     The processes' resident memory once the replay is full: growth that goes on is a leak.
+faults [--cells N] [WHOM ...] [seed=S]
+    Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet) x how x
+    when, drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
 
 A bad name, key or value is one line, with exit code 2.
 """
@@ -34,12 +37,13 @@ from distdqn.config.compose import compose
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec
-from tests.laboratory import agents, memory, peer
+from tests.laboratory import agents, faults, memory, peer
 
 EXAMPLES = """examples:
   launch/laboratory.sh agents --seconds 10 c51 rainbow learner.compile=off
   launch/laboratory.sh peer --seconds 20 env.game=breakout
   launch/laboratory.sh memory --minutes 20 replay.capacity=100000
+  launch/laboratory.sh faults --cells 20 shard driver seed=3
 """
 
 
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_agents, "--seconds", 5.0, "[NAME ...] ", "for the acting and for the learning of each agent (default: 5)"),
         (_peer, "--seconds", 10.0, "", "for each turn (default: 10)"),
         (_memory, "--minutes", 10.0, "", "to watch (default: 10)"),
+        (_faults, "--cells", 12.0, "[WHOM ...] ", "of the matrix (default: 12)"),
     ):
         name = run.__name__[1:]
         usage = f"launch/laboratory.sh {name} [{flag} {flag[2].upper()}] [--out FILE.json] {terms}[KEY=VALUE ...]"
@@ -106,6 +111,14 @@ def _memory(overrides: list[str], minutes: float, console: Console) -> dict[str,
         found = memory.watch(*system, minutes)
     memory.show(config, found, console)
     return asdict(found)
+
+
+def _faults(terms: list[str], number: float, console: Console) -> dict[str, Any]:
+    whom = [term for term in terms if "=" not in term]
+    if unknown := set(whom) - {cell.whom for cell in faults.cells()}:
+        raise ConfigError(f"{min(unknown)}: must be one of {', '.join(dict.fromkeys(c.whom for c in faults.cells()))}")
+    seed = dict(term.split("=", 1) for term in terms if "=" in term).get("seed", "0")
+    return faults.campaign(whom, int(number), int(seed), console)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 
 
 class FaultyOnce(gymnasium.Env):  # type: ignore[type-arg]
-    """Ends after ten steps; the first process that reaches step 500 of one environment stands still there, raises, or
-    gives a reward or an observation that nothing can be learned from.
+    """Ends after ten steps. Whichever environment reaches step 500 goes wrong there in the first way that has not been
+    seen yet: it stands still, raises, or gives a reward or an observation that nothing can be learned from.
 
     Args:
-        flag: file that says that it has happened.
-        how: "hang", "raise", "infinite" or "nan".
+        flag: start of the names of the files that say what has happened.
+        how: ways, joined by commas: "hang", "raise", "infinite" or "nan".
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -24,7 +25,7 @@ class FaultyOnce(gymnasium.Env):  # type: ignore[type-arg]
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self, flag: str, how: str, render_mode: str | None = None) -> None:
-        self.flag, self.how, self.steps = Path(flag), how, 0
+        self.flag, self.how, self.steps = flag, how.split(","), 0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
@@ -33,12 +34,13 @@ class FaultyOnce(gymnasium.Env):  # type: ignore[type-arg]
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         seen, reward = np.full(2, self.steps % 10 / 10, np.float32), float(action)
-        if self.steps == 500 and self._first():
-            if self.how == "hang":
-                time.sleep(3600)
-            if self.how == "raise":
-                raise RuntimeError("one bad step")
-            seen, reward = (seen, float("inf")) if self.how == "infinite" else (seen * np.nan, reward)
+        how = self._next() if self.steps == 500 else ""
+        if how == "hang":
+            time.sleep(3600)
+        if how == "raise":
+            raise RuntimeError("one bad step")
+        if how:
+            seen, reward = (seen, float("inf")) if how == "infinite" else (seen * np.nan, reward)
         return seen, reward, self.steps % 10 == 0, False, {}
 
     def render(self) -> Any:
@@ -46,12 +48,12 @@ class FaultyOnce(gymnasium.Env):  # type: ignore[type-arg]
             raise RuntimeError("the OpenGL context is lost")
         return np.zeros((20, 20, 3), np.uint8)
 
-    def _first(self) -> bool:
-        try:
-            self.flag.touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
+    def _next(self) -> str:
+        for how in self.how:
+            with suppress(FileExistsError):
+                Path(f"{self.flag}-{how}").touch(exist_ok=False)
+                return how
+        return ""
 
 
 class Endless(gymnasium.Env):  # type: ignore[type-arg]

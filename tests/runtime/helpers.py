@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,19 @@ def start(*arguments: str, out: Path, group: bool = False) -> subprocess.Popen[b
     with open(out, "ab") as log:
         command = [sys.executable, "-m", "distdqn.cli", *arguments]
         pipes = {"stdout": log, "stderr": log}
-        return subprocess.Popen(command, **pipes, env=environment, cwd=out.parent, start_new_session=group)
+        more: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # not as with `&`
+        return subprocess.Popen(command, **pipes, env=environment, cwd=out.parent, start_new_session=group, **more)
+
+
+@contextmanager
+def training(*arguments: str, out: Path, group: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """`start`, ended at the latest where this is left."""
+    process = start(*arguments, out=out, group=group)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
