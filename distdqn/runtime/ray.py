@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ import ray.exceptions as errors
 
 _FULL = (errors.ObjectStoreFullError, errors.OutOfDiskError)
 _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
+
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 YIELDING = 10
 """Niceness of a process that lets others go first."""
@@ -173,7 +176,7 @@ class RayEngine:
                 raise StoreFull(_line(cause)) from error
             if isinstance(cause, errors.RayError) and cause is not error:  # of an argument, which died before
                 raise DataLost(_line(cause)) from error
-            raise ComponentFailed(cause, str(error)) from error
+            raise ComponentFailed(cause, _COLOUR.sub("", str(error))) from error
         except _FULL as error:
             raise StoreFull(_line(error)) from error
         except _DATA as error:
