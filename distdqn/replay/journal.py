@@ -117,14 +117,15 @@ class Journal:
         """Writes down the priorities of change `number`: `window` int64 `[n]` is the keys' insertion and offset."""
         self._write(PRIORITIES, number, window.astype("<i8").tobytes() + priority.astype("<f4").tobytes())
 
-    def cut(self) -> None:
-        """Makes what was written outlive the machine. What was evicted before the cut before this one goes: until this
-        one is part of a checkpoint, a resume goes back to that."""
+    def cut(self, saved: bool) -> None:
+        """Makes what was written outlive the machine. Where the checkpoint of the cut before was `saved`, a resume goes
+        back to that at the earliest, and what was evicted by then goes."""
         if self._file is None:
             return
         try:
             os.fsync(self._file.fileno())
-            self._drop(self._needed)
+            if saved:
+                self._drop(self._needed)
             self._needed = self._count - self._segments
         except OSError as error:
             self._give_up(error)

@@ -70,10 +70,10 @@ class JournaledShard(ReplayShard):
         self._journal.prioritize(number, update.key[own] & _WINDOW, update.priority[own])
         return self.stats()
 
-    def cut(self, taken_over: bool) -> ShardStats:
+    def cut(self, saved: bool, taken_over: bool = False) -> ShardStats:
         """A checkpoint is being made: see `Journal.cut`. With `taken_over` all shards have what they were to take over
         from another layout, and that can go."""
-        self._journal.cut()
+        self._journal.cut(saved)
         if taken_over:
             for source, _ in self._place.sources:
                 shutil.rmtree(source, ignore_errors=True)

@@ -102,7 +102,7 @@ class Shards:
         if self.journal:
             for i in self._joined:
                 if self.system.joined(f"shard-{i}"):
-                    self.system.ask(f"shard-{i}", "cut", saved and self._whole)
+                    self.system.ask(f"shard-{i}", "cut", saved, saved and self._whole)
             self._whole = len(self._joined) == self.number
 
     def state(self) -> State:

@@ -128,11 +128,13 @@ def test_files_go_once_nothing_in_them_is_needed(tmp_path: Path, make_segments: 
     for number in range(1, 60):
         first.add(pack(make_segments(1, number)), number)
         if number % 4 == 0:
-            first.cut(False)
+            first.cut(saved=number > 20)
             assert first.stats().journal_bytes == sum(p.stat().st_size for p in files(tmp_path))
             held = [c.insertion for c in read(tmp_path) if isinstance(c, Added)]
-            wanted = max(0, number - CAPACITY - 4)
-            assert held == list(range(wanted, number)), "from the cut before this one on, and no more"
+            wanted = max(0, number - CAPACITY - 4) if number > 20 else 0
+            if number <= 20:  # none was saved: twice the ring is kept
+                wanted = max(0, number - 1 - 2 * CAPACITY)
+            assert held == list(range(wanted, number)), "from the cut of the last saved one on, and no more"
     without = shard(tmp_path / "without")
     for number in range(1, 60):
         without.add(pack(make_segments(1, number)), number)
@@ -202,7 +204,7 @@ def test_another_number_of_shards_takes_over_everything(tmp_path: Path, make_seg
     assert_alike(shard(tmp_path / "new-0", 5, capacity=2 * CAPACITY, epoch=10), after[0])
     again = [shard(tmp_path / f"new-{i}", 1, epoch=9, **more) for i, more in enumerate(args)]
     assert contents(again) == contents(before), "one that was killed over it begins anew"
-    again[0].cut(True)
+    again[0].cut(True, taken_over=True)
     assert not (tmp_path / "old-0").exists() and not (tmp_path / "old-1").exists()
 
 

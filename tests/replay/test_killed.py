@@ -40,7 +40,7 @@ def live(place: JournalPlace, segments: list[Segment], acknowledge: int) -> None
     for number in range(place.number + 1, place.number + 100_000):
         change(shard, number, segments)
         if number % 16 == 0:
-            shard.cut(False)
+            shard.cut(True)
         os.write(acknowledge, struct.pack("<Q", number))
 
 
