@@ -6,6 +6,7 @@
 #   launch/laboratory.sh peer [--seconds S] [KEY=VALUE ...]
 #   launch/laboratory.sh memory [--minutes M] [KEY=VALUE ...]
 #   launch/laboratory.sh faults [--cells N] [WHOM ...] [seed=S]
+#   launch/laboratory.sh soak [--minutes M] [seed=S]
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
 

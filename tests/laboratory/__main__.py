@@ -13,6 +13,8 @@ memory [--minutes M] [KEY=VALUE ...]
 faults [--cells N] [WHOM ...] [seed=S]
     Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet) x how x
     when, drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
+soak [--minutes M] [seed=S]
+    A run in which some component is killed every 30 seconds: what grows, and what it scores.
 
 A bad name, key or value is one line, with exit code 2.
 """
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_peer, "--seconds", 10.0, "", "for each turn (default: 10)"),
         (_memory, "--minutes", 10.0, "", "to watch (default: 10)"),
         (_faults, "--cells", 12.0, "[WHOM ...] ", "of the matrix (default: 12)"),
+        (_soak, "--minutes", 60.0, "", "to go on for (default: 60)"),
     ):
         name = run.__name__[1:]
         usage = f"launch/laboratory.sh {name} [{flag} {flag[2].upper()}] [--out FILE.json] {terms}[KEY=VALUE ...]"
@@ -117,8 +120,20 @@ def _faults(terms: list[str], number: float, console: Console) -> dict[str, Any]
     whom = [term for term in terms if "=" not in term]
     if unknown := set(whom) - {cell.whom for cell in faults.cells()}:
         raise ConfigError(f"{min(unknown)}: must be one of {', '.join(dict.fromkeys(c.whom for c in faults.cells()))}")
-    seed = dict(term.split("=", 1) for term in terms if "=" in term).get("seed", "0")
-    return faults.campaign(whom, int(number), int(seed), console)
+    return faults.campaign(whom, int(number), _seed([term for term in terms if term not in whom]), console)
+
+
+def _soak(terms: list[str], minutes: float, console: Console) -> dict[str, Any]:
+    return faults.soak(minutes, 30.0, _seed(terms), console)
+
+
+def _seed(terms: list[str]) -> int:
+    seed = "0"
+    for term in terms:
+        key, _, seed = term.partition("=")
+        if key != "seed" or not seed.isdecimal():
+            raise ConfigError(f"{term}: only seed=NUMBER may be given here")
+    return int(seed)
 
 
 if __name__ == "__main__":

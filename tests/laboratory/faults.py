@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distdqn import checkpoint
+from distdqn.bench.measure import slope
 from tests.runtime.helpers import ROOT, last, workers
 
 COMPONENTS = {"actor": 1, "actors": 2, "shard": 1, "shards": 2, "learner": 1, "evaluator": 1}
@@ -52,6 +54,7 @@ CONFIG = (
     "evaluation.final_episodes=400",
     "evaluation.video=false",
 )
+SOAK = ("evaluation.every_seconds=20", "evaluation.episodes=20", "log_every_seconds=2", "engine.timeout_s=60")
 MARK = "DISTDQN_CELL"
 
 
@@ -118,6 +121,23 @@ class Run:
     def updates(self) -> float:
         """Gradient steps so far."""
         return last(self.folder, "learner_updates")
+
+    def figures(self) -> dict[str, float]:
+        """Resident MiB of the driver and of all processes (shared memory counted in each), open files of the driver,
+        processes, and MiB of shared memory in use on this machine."""
+        driver, resident, number = psutil.Process(self.process.pid), 0, 0
+        for process in [driver, *driver.children(recursive=True)]:
+            with suppress(psutil.Error):
+                resident += process.memory_info().rss
+                number += 1
+        mib = 1024**2
+        return {
+            "driver, MiB": driver.memory_info().rss / mib,
+            "all, MiB": resident / mib,
+            "driver's files": driver.num_fds(),
+            "processes": number,
+            "shared memory, MiB": psutil.disk_usage("/dev/shm").used / mib,
+        }
 
     def left(self) -> list[str]:
         """Its processes that are still there."""
@@ -266,3 +286,38 @@ def show(results: dict[str, Found], console: Console) -> None:
         shown = (f"{np.median(times):.1f} s", f"{max(times):.1f} s") if times else ("", "")
         table.add_row(kind, str(len(of)), str(sum(not f.wrong for f in of)), *shown)
     console.print(table)
+
+
+def soak(minutes: float, every: float, seed: int, console: Console) -> dict[str, Any]:
+    """A run in which some component is killed every so many seconds: what grows, and what it scores."""
+    rng, looks = np.random.default_rng(seed), list[dict[str, float]]()
+    kills: dict[str, int] = dict.fromkeys(("actor", "shard", "learner", "evaluator"), 0)
+    with tempfile.TemporaryDirectory(prefix="distdqn-soak-") as folder:
+        run = Run(Path(folder))
+        budget = ("budget.env_frames=null", f"budget.seconds={60 * minutes}")
+        run.start("train", *CONFIG, *SOAK, *budget, f"run_dir={run.folder}")
+        try:
+            run.wait_for(lambda: run.updates() > 100, "learning")
+            start = time.monotonic()
+            while run.process.poll() is None and not run.said("final evaluation"):
+                looks.append({"minute": (time.monotonic() - start) / 60, **run.figures()})
+                time.sleep(every)
+                kind = list(kills)[rng.integers(len(kills))]
+                if victims := workers(run.process, kind):
+                    victims[rng.integers(len(victims))].kill()
+                    kills[kind] += 1
+            code = run.process.wait(timeout=600)
+        finally:
+            run.process.kill()
+        summary = json.loads((run.folder / "summary.json").read_text())
+    rest = looks[len(looks) // 4 :]  # the replay is full by then
+    grows = {n: slope([x["minute"] for x in rest], [x[n] for x in rest]) for n in rest[0] if n != "minute"}
+    console.print(
+        f"exit code {code}, score {summary['eval/return_mean']:.2f}, {summary['learner_updates']:.0f} updates"
+    )
+    console.print(f"killed {kills}, transitions {summary['transitions']}")
+    table = Table("", "first", "last", "a minute", box=None)
+    for name, growth in grows.items():
+        table.add_row(name, f"{rest[0][name]:,.1f}", f"{rest[-1][name]:,.1f}", f"{growth:+.3f}")
+    console.print(table)
+    return {"code": code, "kills": kills, "growth": grows, "summary": summary, "looks": looks}
