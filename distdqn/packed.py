@@ -41,8 +41,11 @@ class Packed:
         """Bytes that travel."""
         return self.data.nbytes
 
-    def unpack(self) -> Segment:
-        """The segments, arrays read-only. Raises `PackedError` where a byte was changed, lost or added."""
+    def __len__(self) -> int:
+        return int(self._head()[0][0][2][0])
+
+    def _head(self) -> tuple[list[tuple[str, str, list[int]]], int, int, memoryview]:
+        """Names, dtypes and shapes, the codec, the size of all arrays, and what is compressed."""
         data = self.data.data
         if len(data) < _HEAD.size:
             raise PackedError(f"{len(data)} bytes are no packed segments")
@@ -50,7 +53,12 @@ class Packed:
         if mark != _MARK or crc != _checksum(codec, layout_bytes, size, data[_HEAD.size :]):
             raise PackedError("these packed segments are damaged: the checksum differs")
         layout = json.loads(bytes(data[_HEAD.size : _HEAD.size + layout_bytes]))
-        arrays = _cut(_decompress(codec, data[_HEAD.size + layout_bytes :], size), layout)
+        return layout, codec, size, data[_HEAD.size + layout_bytes :]
+
+    def unpack(self) -> Segment:
+        """The segments, arrays read-only. Raises `PackedError` where a byte was changed, lost or added."""
+        layout, codec, size, body = self._head()
+        arrays = _cut(_decompress(codec, body, size), layout)
         whole = {name: arrays.pop(name) for name in _OF_A_SEGMENT}
         return Segment(**whole, steps=arrays)
 

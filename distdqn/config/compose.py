@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -104,11 +105,12 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
     def name(*, _root_: DictConfig) -> str:
         """The experiment's, and what else is played or learned where the command line says so."""
         parts = [HydraConfig.get().runtime.choices.get("experiment") or "run"]
+        typed: Any = OmegaConf.to_container(_root_)  # nothing of the environment gets into a name
         if values.keys() & {"env", "env.kind", "env.game", "env.id"}:
-            parts.append(played(_root_.env))
-        if "agent" in values:
-            parts.append(_root_.agent.name)
-        return "-".join(dict.fromkeys(map(str, parts)))
+            parts.append(played(SimpleNamespace(**typed["env"])))
+        if "agent" in values and isinstance(typed["agent"], dict):
+            parts.append(str(typed["agent"]["name"]))
+        return "-".join(part for part in dict.fromkeys(parts) if "{" not in part)
 
     resolvers: dict[str, Callable[..., Any]] = {
         "name": name,

@@ -1,5 +1,6 @@
 """What `${...}` stands for, and which of it came out of the environment."""
 
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,7 +30,9 @@ def resolve(values: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
                 value = node[name]
                 if OmegaConf.is_config(value):
                     OmegaConf.to_container(value, resolve=True)
-                found |= {name: text} if asked else {}
+                # what is known only while a config is composed is written as what it came to
+                composed = re.search(r"\$\{(?!oc\.)\w+:", str(text)) and isinstance(value, (int, float))
+                found |= {name: text} if asked and not composed else {}
         return found
 
     OmegaConf.register_new_resolver("oc.env", env, replace=True)

@@ -35,7 +35,7 @@ def as_shown(section: S, typed: dict[str, Any]) -> S:
     kinds, changes = kinds_of(type(section)), dict[str, Any]()
     for name, text in typed.items():
         if isinstance(below := getattr(section, name), Section):
-            changes[name] = as_shown(below, text)
+            changes |= {name: as_shown(below, text)} if isinstance(text, dict) else {}
         elif kinds[name] is str:
             changes[name] = text
     return replace(section, **changes)

@@ -24,13 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from distdqn.packed import Packed, PackedError
+from distdqn.packed import Packed
 from distdqn.replay.storage import OFFSET_BITS
 from distdqn.types import Segment
 
 ADD, PRIORITIES = 1, 2
 FILES = 64
 """A full ring lies in about so many files, each of which goes once nothing in it is needed any more."""
+MOST_RINGS = 16
+"""Where no checkpoint is saved for long, the disk is not filled with more."""
 _RECORD = struct.Struct("<IIIQ")  # length, CRC-32 of the rest of the record, kind, number
 _FORMAT = 1
 
@@ -55,11 +57,16 @@ class JournalPlace:
 
 @dataclass(frozen=True)
 class Added:
-    """K segments whose insertion numbers begin with `insertion`."""
+    """K segments, `packed`, whose insertion numbers begin with `insertion`."""
 
     number: int
     insertion: int
-    segments: Segment
+    packed: Packed
+
+    @property
+    def segments(self) -> Segment:
+        """Unpacked."""
+        return self.packed.unpack()
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,10 @@ class Journal:
         self._file: Any = None
         self._files: list[tuple[Path, int, int]] = []
         """Path, bytes, and the insertion number after its last segment, of each earlier file."""
-        self._needed, self._first = 0, count
+        self._needed = self._evicted = 0
+        """Insertion numbers below which nothing is needed by the checkpoint of the last cut that was saved, and by that
+        of the last cut."""
+        self._first = count
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             found = heads(self._folder)
@@ -124,9 +134,15 @@ class Journal:
             return
         try:
             os.fsync(self._file.fileno())
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
             if saved:
+                self._needed = self._evicted
                 self._drop(self._needed)
-            self._needed = self._count - self._segments
+            self._evicted = self._count - self._segments
         except OSError as error:
             self._give_up(error)
 
@@ -151,10 +167,15 @@ class Journal:
         """Goes on in a new file."""
         if self._file is None:
             return
+        if files(self._folder)[-1:] != [Path(self._file.name)]:  # somebody has taken this one's place
+            self.close()
+            return
         try:
+            os.fsync(self._file.fileno())
             self._files.append((Path(self._file.name), self._file.tell(), self._count))
             self._file.close()
-            self._drop(self._count - 2 * self._segments)  # where no checkpoint is ever saved, the disk is not filled
+            least = self._count - MOST_RINGS * self._segments
+            self._drop(min(self._count - 2 * self._segments, max(self._needed, least)))
             self._open()
         except OSError as error:
             self._give_up(error)
@@ -214,7 +235,11 @@ def read(folder: Path, number: int | None = None, fits: str | None = None) -> It
 
 
 def _records(path: Path, insertion: int, limit: int) -> Iterator[Added | Reprioritized]:
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:  # of a run that goes on, in which it is no longer needed
+        return
+    with file:
         file.readline()
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
             length, crc, kind, number = _RECORD.unpack(head)
@@ -226,16 +251,17 @@ def _records(path: Path, insertion: int, limit: int) -> Iterator[Added | Reprior
                 window, priority = np.frombuffer(payload, "<i8", n), np.frombuffer(payload, "<f4", n, 8 * n)
                 yield Reprioritized(number, window >> OFFSET_BITS, window & ((1 << OFFSET_BITS) - 1), priority)
                 continue
-            try:
-                segments = Packed(np.frombuffer(payload, np.uint8)).unpack()
-            except PackedError:
-                return
-            yield Added(number, insertion, segments)
-            insertion += len(segments)
+            packed = Packed(np.frombuffer(payload, np.uint8))
+            yield Added(number, insertion, packed)
+            insertion += len(packed)
 
 
 def _head(path: Path) -> dict[str, Any] | None:
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        return None
+    with file:
         line, _, crc = file.readline(1 << 16).rstrip(b"\n").rpartition(b" ")
     if crc != b"%08x" % zlib.crc32(line):
         return None

@@ -1,6 +1,7 @@
 """A shard that outlives its process: what changes it is written down before it answers."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ class JournaledShard(ReplayShard):
             if place.sources or not place.number:
                 clear(folder)
             found = self._redo(folder)
-        except JournalError as error:
+        except (JournalError, OSError) as error:
             self._trouble, found = f"the replay starts empty: {error}", 0
-            clear(folder)
+            with suppress(OSError):
+                clear(folder)
         if place.number and not place.sources and not self._trouble:
             if found == place.number:
                 self._epoch = heads(folder)[-1][1]["epoch"]
@@ -39,7 +41,7 @@ class JournaledShard(ReplayShard):
         try:
             for segments in taken_over(place):
                 self.add(segments, place.number)
-        except JournalError as error:
+        except (JournalError, OSError) as error:
             self._trouble = f"the replay starts empty: {error}"
 
     def _redo(self, folder: Path) -> int:
@@ -75,8 +77,10 @@ class JournaledShard(ReplayShard):
         from another layout, and that can go."""
         self._journal.cut(saved)
         if taken_over:
-            for source, _ in self._place.sources:
-                shutil.rmtree(source, ignore_errors=True)
+            own = Path(self._place.folder)
+            for other in own.parent.glob("shard-*-of-*"):
+                if other.name.partition("-of-")[2] != own.name.partition("-of-")[2]:
+                    shutil.rmtree(other, ignore_errors=True)
         return self.stats()
 
     def close(self) -> None:

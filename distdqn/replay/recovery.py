@@ -28,7 +28,7 @@ def _share(folder: Path, number: int, place: JournalPlace) -> Iterator[Segment]:
     end = 0
     for change in read(folder, number, place.fits):
         if isinstance(change, Added):
-            end = change.insertion + len(change.segments)
+            end = change.insertion + len(change.packed)
         if isinstance(change, Reprioritized):
             for insertion, offset, priority in zip(change.insertion, change.offset, change.priority, strict=True):
                 if insertion % of == index:
@@ -36,11 +36,12 @@ def _share(folder: Path, number: int, place: JournalPlace) -> Iterator[Segment]:
     held = end - heads(folder)[-1][1]["segments"] if end else 0
     for change in read(folder, number, place.fits):
         if isinstance(change, Added):
-            insertions = change.insertion + np.arange(len(change.segments))
+            insertions = change.insertion + np.arange(len(change.packed))
             rows = np.nonzero((insertions % of == index) & (insertions >= held))[0]
+            if not len(rows):
+                continue
             arrays = take(change.segments, rows)
             for priority, row in zip(arrays["priority"], rows, strict=True):
                 given = latest.pop(change.insertion + int(row), {})
                 priority[list(given)] = list(given.values())
-            if len(rows):
-                yield Segment(**arrays)
+            yield Segment(**arrays)

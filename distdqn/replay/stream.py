@@ -20,7 +20,7 @@ def transitions(folder: str | Path) -> Iterator[Batch]:
     """
     shards = sorted(Path(folder).glob("shard-*-of-*"))
     layouts = {path.name.partition("-of-")[2] for path in shards if files(path)}
-    newest = max(layouts, key=lambda of: max(p.stat().st_mtime for p in Path(folder).glob(f"*-of-{of}/*")), default="")
+    newest = max(layouts, key=lambda of: max(map(_changed, Path(folder).glob(f"*-of-{of}/*"))), default="")
     for shard in shards:
         if shard.name.endswith(f"-of-{newest}"):
             for change in read(shard):
@@ -31,3 +31,10 @@ def transitions(folder: str | Path) -> Iterator[Batch]:
                     windows = ring.windows(*np.nonzero(segments.valid))
                     key = np.arange(len(windows["origin"]))
                     yield Batch(**windows, importance=np.ones(len(key), np.float32), key=key, sizes=(len(key),))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # of a run that goes on
+        return 0.0

@@ -69,7 +69,7 @@ class Coordinator:
             s.limiter.restore(counters["limiter"])
             s.limiter.refill(0)
             self.saving.restore(counters)
-            self.shards.restore(counters["replay"])
+            self.shards.restore(counters.get("replay"))
         for i in range(self.config.replay.shards):
             self.shards.start(i)
         for i in range(self.config.actors.count):

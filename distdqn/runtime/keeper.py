@@ -56,9 +56,10 @@ class Keeper:
         except checkpoint.CheckpointError as error:
             self.event(str(error))
             return None
+        protected = self._protected  # before the best one: `evaluated` marks that first, and then lets go
         best = checkpoint.best(path)
         # the new one too: damaged ones left by an earlier session may have later names
-        keep = {n for n in (name, self._protected, best[0] if best else None) if n}
+        keep = {n for n in (name, protected, best[0] if best else None) if n}
         checkpoint.prune(path, self.config.checkpoint.keep, keep)
         return name
 
@@ -85,19 +86,20 @@ class Keeper:
 
     def evaluated(self, name: str, result: Evaluation, final: bool) -> bool:
         """Takes the evaluation of checkpoint `name`; True where it is the best so far."""
-        self._protected = None
         mean = float(np.mean(result.returns))
         self.event(f"evaluation: {mean:.2f} mean return of {len(result.returns)} episodes")
         if final:
             scores = self.scores(result) | {"episodes": len(result.returns)}
             self.final = {"final_evaluation": {**scores, "returns": list(result.returns), "checkpoint": name}}
-        best = checkpoint.best(self.folder.checkpoints)
-        if best is not None and best[1] >= mean:
-            return False
         try:
+            best = checkpoint.best(self.folder.checkpoints)
+            if best is not None and best[1] >= mean:
+                return False
             checkpoint.mark_best(self.folder.checkpoints, name, mean)
         except OSError as error:
             self.event(f"the best checkpoint could not be marked: {error}")
+        finally:
+            self._protected = None
         return True
 
     def scores(self, result: Evaluation) -> dict[str, float]:
@@ -124,6 +126,10 @@ class Keeper:
         videos = sorted(self.folder.videos.glob("step-*.gif"), key=lambda p: p.name)
         for old in videos[: -self.config.checkpoint.keep]:
             old.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Waits for the checkpoint that is being written."""
+        self._saves.shutdown()
 
     @property
     def busy(self) -> bool:

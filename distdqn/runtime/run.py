@@ -60,7 +60,7 @@ def train(config: RunConfig, spec: EnvSpec) -> int:
         ConfigError: the cluster cannot be joined or is too small; then no folder is made.
     """
     with _Signals() as signals:
-        joined = _join(config, spec)
+        joined = _join(config, spec, signals)
         if config.named_by_chance:
             config = replace(config, run_dir=str(RunFolder.next_free(config.run_dir)))
         with RunFolder.create(config.run_dir, config_yaml(config)) as folder:
@@ -76,7 +76,7 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
         ConfigError: there are checkpoints, and none can be read.
     """
     with _Signals() as signals, RunFolder.open(config.run_dir) as folder:
-        joined = _join(config, spec)
+        joined = _join(config, spec, signals)
         checkpoint.recover(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None and checkpoint.names(folder.checkpoints):
@@ -90,9 +90,13 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     return STOPPED
 
 
-def _join(config: RunConfig, spec: EnvSpec) -> Engine | None:
+def _join(config: RunConfig, spec: EnvSpec, signals: "_Signals") -> Engine | None:
     """The engine of a cluster that is there already; None where the run starts its own."""
-    return make_engine(config, spec) if config.engine.kind == "ray" and config.engine.address else None
+    if config.engine.kind != "ray" or config.engine.address is None:
+        return None
+    engine = make_engine(config, spec)
+    signals.take()  # anew: Ray has put a handler of its own in their place
+    return engine
 
 
 def _run(
@@ -114,7 +118,7 @@ def _run(
         recorder.event("starting" if not state else "resuming")
         if engine is None:
             engine = make_engine(config, spec)
-        signals.take()  # anew: Ray has put a handler of its own in their place
+        signals.take()  # anew, as in `_join`
         roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
         signals.coordinator = coordinator
@@ -146,6 +150,7 @@ def _run(
         _save(coordinator)
         raise
     finally:
+        keeper.close()
         count = coordinator.system.progress.count if coordinator else {}
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
         if outcome == "stopped":

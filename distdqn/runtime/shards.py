@@ -55,9 +55,11 @@ class Shards:
         self._joined.add(index)
         if index in self._gone:
             self._lose(index, stats.transitions)
+        limiter = self.system.limiter
         if first and stats.transitions:
             self.system.event(f"shard-{index} goes on with {stats.transitions:,} transitions")
-            self.system.limiter.refill(self.system.progress.transitions)
+        if limiter.filling and stats.transitions:
+            limiter.refill(self.system.progress.transitions)
 
     def _lose(self, index: int, left: int) -> None:
         """Counts what was in a dead shard and is not in its successor, which has `left`."""
@@ -111,8 +113,10 @@ class Shards:
             return self._earlier
         return {"shards": self.number, "acknowledged": list(self._acknowledged)}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State | None) -> None:
         """Goes on from what `state` gave, also of another number of shards."""
+        if state is None or not self.journal:
+            return
         if int(state["shards"]) == self.number:
             self._acknowledged = [int(n) for n in state["acknowledged"]]
         else:

@@ -13,7 +13,7 @@ from distdqn.types import ShardStats
 
 FULL_SECONDS = 1.0
 """Pause of all asking where the object store has no room."""
-_ABOUT_STATE = {"add", "sample", "update_priorities", "update", "weights", "state"}
+_ABOUT_STATE = {"start", "cut", "add", "sample", "update_priorities", "update", "weights", "state"}
 """Calls whose effect is gone when the component that answered has died since."""
 
 

@@ -132,14 +132,50 @@ def test_files_go_once_nothing_in_them_is_needed(tmp_path: Path, make_segments: 
             assert first.stats().journal_bytes == sum(p.stat().st_size for p in files(tmp_path))
             held = [c.insertion for c in read(tmp_path) if isinstance(c, Added)]
             wanted = max(0, number - CAPACITY - 4) if number > 20 else 0
-            if number <= 20:  # none was saved: twice the ring is kept
-                wanted = max(0, number - 1 - 2 * CAPACITY)
             assert held == list(range(wanted, number)), "from the cut of the last saved one on, and no more"
     without = shard(tmp_path / "without")
-    for number in range(1, 60):
-        without.add(pack(make_segments(1, number)), number)
-    assert len(files(tmp_path / "without")) <= 2 * CAPACITY + 2, "where no checkpoint comes the disk is not filled"
-    assert_alike(shard(tmp_path / "without", 59), without)
+    for number in range(1, 200):
+        without.add(pack(make_segments(1, number % 30)), number)
+        kept = len(files(tmp_path / "without"))
+        assert kept <= journal.MOST_RINGS * CAPACITY + 2, "where no checkpoint comes the disk is not filled"
+    assert_alike(shard(tmp_path / "without", 199), without)
+
+
+def test_a_ring_that_turns_over_between_checkpoints_leaves_what_the_last_one_needs(
+    tmp_path: Path, make_segments: Make
+) -> None:
+    undisturbed, first = shard(tmp_path / "a"), shard(tmp_path / "b")
+    for number in range(1, 9):
+        undisturbed.add(pack(make_segments(1, number)), number)
+        first.add(pack(make_segments(1, number)), number)
+    first.cut(True)
+    for number in range(9, 9 + 5 * CAPACITY):
+        first.add(pack(make_segments(1, number)), number)
+    assert_alike(shard(tmp_path / "b", 8, epoch=2), undisturbed)
+
+
+def test_a_predecessor_that_still_writes_gives_way(tmp_path: Path, make_segments: Make) -> None:
+    first = shard(tmp_path)
+    change(first, make_segments, 1, 4)
+    second = shard(tmp_path, 4, epoch=2)
+    change(first, make_segments, 5, 20)  # the successor does not know of these
+    change(second, make_segments, 5, 8)
+    assert_alike(shard(tmp_path, 8, epoch=3), second)
+
+
+def test_a_disk_that_cannot_be_read_costs_the_replay_and_no_more(
+    tmp_path: Path, make_segments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(shard(tmp_path), make_segments, 1, 4)
+
+    def broken(*_: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("distdqn.replay.journaled.read", broken)
+    second = shard(tmp_path, 4, epoch=2)
+    assert second.stats().transitions == 0 and os.strerror(errno.EIO) in second.stats().trouble
+    change(second, make_segments, 5, 8)
+    assert second.stats().transitions > 0
 
 
 def test_a_full_disk_turns_it_off_and_the_shard_goes_on(
@@ -192,20 +228,20 @@ def test_segments_of_another_kind_are_left(tmp_path: Path, make_segments: Make) 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_another_number_of_shards_takes_over_everything(tmp_path: Path, make_segments: Make, number: int) -> None:
-    before = [shard(tmp_path / f"old-{i}", epoch=i) for i in range(2)]
+    before = [shard(tmp_path / f"shard-{i}-of-9", epoch=i) for i in range(2)]
     for i, each in enumerate(before):
         change(each, make_segments, 1 + 6 * i, 6 + 6 * i)
-    sources = tuple((str(tmp_path / f"old-{i}"), 6 + 6 * i) for i in range(2))
+    sources = tuple((str(tmp_path / f"shard-{i}-of-9"), 6 + 6 * i) for i in range(2))
     args = [{"sources": sources, "share": (i, number), "capacity": 2 * CAPACITY} for i in range(number)]
-    after = [shard(tmp_path / f"new-{i}", 1, epoch=9, **more) for i, more in enumerate(args)]
+    after = [shard(tmp_path / f"shard-{i}-of-{number}", 1, epoch=9, **more) for i, more in enumerate(args)]
     assert [s.stats().trouble for s in after] == [""] * number
     assert contents(after) == contents(before)
     change(after[0], make_segments, 2, 5)
-    assert_alike(shard(tmp_path / "new-0", 5, capacity=2 * CAPACITY, epoch=10), after[0])
-    again = [shard(tmp_path / f"new-{i}", 1, epoch=9, **more) for i, more in enumerate(args)]
+    assert_alike(shard(tmp_path / f"shard-0-of-{number}", 5, capacity=2 * CAPACITY, epoch=10), after[0])
+    again = [shard(tmp_path / f"shard-{i}-of-{number}", 1, epoch=9, **more) for i, more in enumerate(args)]
     assert contents(again) == contents(before), "one that was killed over it begins anew"
     again[0].cut(True, taken_over=True)
-    assert not (tmp_path / "old-0").exists() and not (tmp_path / "old-1").exists()
+    assert {p.name.partition("-of-")[2] for p in tmp_path.iterdir()} == {str(number)}
 
 
 def contents(shards: list[JournaledShard]) -> list[tuple[list[int], list[float]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from distdqn import checkpoint
 from distdqn.cli import main
@@ -46,7 +47,11 @@ def test_a_secret_out_of_the_environment_stays_there(
     secrets = ("name=${oc.env:CANARY}", "note=about ${oc.env:CANARY}", "env.id=${oc.env:CANARY}", "env.game=${name}")
     secrets += ("agent.network.torso.kind=tests.runtime.test_run:Told",)
     secrets += ("agent.network.torso.kwargs.password=${oc.env:CANARY}",)
+    secrets += ("agent.n_step='${oc.decode:${oc.env:STEPS}}'",)
+    monkeypatch.setenv("STEPS", "3")
     assert main(["train", *TINY, *secrets, "track=offline", f"run_dir={run}"]) == 0
+    for resolver in ("name", "segment", "form", "cores", "share", "at_most", "run_dir"):
+        OmegaConf.clear_resolver(resolver)  # as in another process
     assert main(["resume", str(run), "budget.env_frames=3000"]) == 0
     assert files_with("oc.env:CANARY", run / "wandb")  # it was tracked
     assert "about ${oc.env:CANARY}" in (run / "config.yaml").read_text()
