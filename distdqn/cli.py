@@ -52,6 +52,7 @@ def entry() -> NoReturn:
     """The command line. A run that was told to stop leaves once all that is ours is closed: libraries have exit hooks,
     such as a tracker's that waits for a network. Who reads no further, as `head`, ends it as it ends other tools."""
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    code = READ_NO_FURTHER
     try:
         code = main()
         sys.stdout.flush()
@@ -61,7 +62,6 @@ def entry() -> NoReturn:
         if not output.poll(0):  # a pipe of a run, not this one
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is for nobody
-        sys.exit(READ_NO_FURTHER)
     if code == STOPPED:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -46,13 +46,19 @@ def faults(last: Mapping[str, float]) -> str:
     return ", ".join(f"{k.removeprefix('faults/').replace('_', ' ')} {count(v)}" for k, v in happened)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process where nobody reads any more, as after `| tee` and Ctrl-C: not a run."""
+        raise
+
+
 class Screen:
     """Shows the last value of each metric that it was given. `mode` is auto or live (live on a terminal, lines
     elsewhere), lines, or off (nothing but the final summary). `NO_COLOR` is honoured. Lines appear at most every
     `every` seconds; events always do."""
 
     def __init__(self, config: RunConfig, mode: str, out: TextIO | None = None, every: float = 10.0) -> None:
-        self._console = Console(file=out or sys.stdout, highlight=False)
+        self._console = _Console(file=out or sys.stdout, highlight=False)
         self._config = config
         self.last: Mapping[str, float] = {}
         can_live = self._console.is_terminal and not self._console.is_dumb_terminal

@@ -134,8 +134,8 @@ def _run(
         return DONE if outcome == "done" else STOPPED
     except GivenUp as error:
         recorder.event(f"given up: {error}")
-        print(f"distdqn: {error}", file=sys.stderr)
         _save(coordinator)
+        print(f"distdqn: {error}", file=sys.stderr)
         outcome = "stopped"
         return STOPPED
     except (RunFailed, EngineFailed, RunFolderError) as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, STDOUT, Popen
 
 import pytest
 
-from tests.runtime.helpers import last, metrics, training, wait_for, workers
+from tests.runtime.helpers import ROOT, last, metrics, training, wait_for, workers
 
 QUICK = (
     "experiment=catch",
@@ -183,3 +184,25 @@ def test_a_signal_before_anything_was_learned_leaves_a_run_that_starts_anew(tmp_
         assert process.wait(timeout=120) == 0
     assert "no checkpoint yet, starts from the beginning" in out.read_text()
     assert last(run, "env_frames") >= 20000
+
+
+@pytest.mark.slow
+def test_a_run_whose_output_nobody_reads_any_more_goes_on_and_saves(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    local = ("experiment=catch", "engine=local", "replay.min_size=500", "screen=lines", "tensorboard=false", FOREVER)
+    command = [sys.executable, "-m", "distdqn.cli", "train", *local, "checkpoint.every_seconds=1000", f"run_dir={run}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Popen(command, stdout=PIPE, stderr=STDOUT, env=environment, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            while b"running" not in process.stdout.readline():
+                pass
+            process.stdout.close()  # as `| tee` does that a Ctrl-C has ended
+            wait_for(lambda: last(run, "learner_updates") > 50, "learning", process)
+            learns_on(run, process, "without a screen")
+            stop(process)
+        finally:
+            process.kill()
+    assert json.loads((run / "summary.json").read_text())["outcome"] == "stopped"
+    newest = max(path.name for path in (run / "checkpoints").glob("step-*"))
+    assert int(newest.removeprefix("step-")) >= last(run, "learner_updates") > 50
