@@ -15,6 +15,11 @@ from distdqn.runtime.engine import Handle, NoAnswer
 from distdqn.runtime.system import System
 from distdqn.types import STEP_FIELDS, EnvSpec, ShardStats, State
 
+SLOWEST = 1e6
+"""Bytes of a journal that a shard does again in a second at the least: packed, some fifty times less than they hold."""
+LONGEST_REPLAY = 3600.0
+"""Seconds, where nobody knows how long the journal is: after a resume."""
+
 
 class Shards:
     """Starts them and asks for changes, each with a number. What has been acknowledged is what a successor, or a
@@ -47,6 +52,9 @@ class Shards:
             if place is None:
                 self._lose(index, 0)
         handle = s.roster.shard(index, place)
+        if place is not None and place.number:
+            known = self._gone.get(index)
+            s.watch.replays[handle.name] = known.journal_bytes / SLOWEST if known else LONGEST_REPLAY
         s.started(handle, self._join(index, handle))
 
     def _join(self, index: int, handle: Handle) -> Task:

@@ -12,8 +12,6 @@ MOST_DEATHS, MOST_AN_HOUR = 5, 30
 gives up."""
 START_SECONDS = 180.0
 """Longer than any start, so that only a machine or a cluster that is gone takes it."""
-REPLAY_SECONDS = 3600.0
-"""A shard first does again what its journal holds."""
 SILENT_SECONDS = 10.0
 """Without an answer for so long, a shard is passed over; it is replaced when its patience is at an end."""
 ROOM_SECONDS = 30.0
@@ -30,6 +28,8 @@ class Watch:
     def __init__(self, config: RunConfig, engine: Engine, calls: Calls) -> None:
         self.config, self.engine, self.calls = config, engine, calls
         self.silent, self.waiting = set[str](), set[str]()
+        self.replays: dict[str, float] = {}
+        """Seconds that a shard may take besides to do again what its journal holds."""
         self._deaths: Counter[str] = Counter()
         self._out_of_memory = set[str]()
         self._failures: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MOST_AN_HOUR))
@@ -69,8 +69,8 @@ class Watch:
 
     def patience(self, call: Call) -> float:
         """Seconds that a call may take: an emulator can hang for ever, a process be stopped, a network be cut."""
-        if call.method == "start" and call.handle.name.startswith("shard") and self.config.replay.journal:
-            return REPLAY_SECONDS
+        if call.method == "start":
+            return max(START_SECONDS, self.config.engine.timeout_s) + self.replays.get(call.handle.name, 0.0)
         limit = self.config.actors.timeout_s if "rollout" in call.method else self.config.engine.timeout_s
         return limit if (call.handle, call.method) in self._first else max(limit, START_SECONDS)
 

@@ -18,7 +18,7 @@ def test_a_system_runs_pauses_and_goes_on() -> None:
         second = run.measure(0.3, drop=0.0)
         assert run.watch.count["env_steps"] > steps
         for window in (first, second):
-            assert window.seconds >= 0.3 and window.steps_per_s > 0 and set(window.cpu) == {"process"}
+            assert window.seconds >= 0.3 and window.steps_per_s > 0 and window.cpu["process"] > 0
         run.run_until(lambda: run.watch.transitions > 3000)
         assert run.watch.transitions > 3000
         assert second.resident["process"] > second.shard_bytes > 0

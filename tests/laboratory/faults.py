@@ -210,7 +210,7 @@ def run_cell(cell: Cell, folder: Path) -> Found:
         before = run.updates()
         survives = cell.whom in COMPONENTS or cell.how == "SIGSTOP"
         if survives and not ends:
-            go_on(run, found, before)
+            go_on(run, found, before, 300 if cell.when == "start" else 120)  # a start is given time
             run.process.send_signal(signal.SIGTERM)
             leave(run, found, (3,))
         elif survives:
