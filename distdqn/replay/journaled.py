@@ -61,13 +61,13 @@ class JournaledShard(ReplayShard):
         """See `ReplayShard.add`; they are on disk once it answers."""
         packed = segments if isinstance(segments, Packed) else pack(segments)
         before = self._ring.count
-        super().add(segments)
+        self._take(segments)
         self._journal.add(number, packed, self._ring.count - before)
         return self.stats()
 
     def update_priorities(self, update: Priorities, number: int = 0) -> ShardStats:
         """See `ReplayShard.update_priorities`; they are on disk once it answers."""
-        super().update_priorities(update)
+        self._update(update)
         own = update.key >> INSERTION_BITS + OFFSET_BITS == self._epoch
         self._journal.prioritize(number, update.key[own] & _WINDOW, update.priority[own])
         return self.stats()

@@ -49,9 +49,12 @@ class ReplayShard:
         """Stores K segments in place of the oldest; more than fit at once are stored and evicted in order. `number` is
         that of the change, for a journal. ValueError, before anything is stored, for a valid start's priority that is
         negative or not finite, and for shapes or dtypes that do not belong together (see `SegmentRing.add`)."""
+        self._take(segments)
+        return self.stats()
+
+    def _take(self, segments: Segment | Packed) -> None:
         self._store(segments.unpack() if isinstance(segments, Packed) else segments)
         self._counters["bytes_in"] += segments.nbytes if isinstance(segments, Packed) else nbytes(segments)
-        return self.stats()
 
     def _store(self, segments: Segment) -> None:
         weights = self._weights(segments.priority, segments.valid)
@@ -100,13 +103,16 @@ class ReplayShard:
         that is negative or not finite: a learner that diverged must not decide what is drawn next. `number` is that of
         the change, for a journal.
         """
+        self._update(update)
+        return self.stats()
+
+    def _update(self, update: Priorities) -> None:
         if update.key.shape != update.priority.shape:
             raise ValueError(f"key {update.key.shape} and priority {update.priority.shape} differ in shape")
         epoch, insertion, offset = unpack_keys(update.key)
         applied = self._reprioritize(insertion, offset, update.priority, epoch == self._epoch)
         self._counters["applied"] += applied
         self._counters["stale"] += len(update.key) - applied
-        return self.stats()
 
     def _reprioritize(
         self, insertion: np.ndarray, offset: np.ndarray, priority: np.ndarray, known: np.ndarray | bool = True
