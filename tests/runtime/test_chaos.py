@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from distdqn import checkpoint
+from distdqn.config import RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
@@ -80,6 +82,16 @@ class Chaos(LocalEngine):
 
 def on_the_way(progress: Progress) -> int:
     return progress.count["emitted"] - progress.count["stored"] - progress.count["dropped"]
+
+
+@contextmanager
+def coordinated(config: RunConfig, engine: LocalEngine, events: list[str]) -> Iterator[Coordinator]:
+    """A run that has not been started, in a folder of its own."""
+    spec = check_env(config.env)
+    with RunFolder.create(config.run_dir, "") as folder:
+        keeper = Keeper(folder, config, spec, dict, events.append)
+        roster = Roster(config, spec, engine, 1, 0, 0.0)
+        yield Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -209,13 +221,10 @@ class Full(LocalEngine):
 def test_who_has_no_room_is_waited_for_and_joins_in(tmp_path: Path) -> None:
     overrides = ["experiment=catch", "engine=local", "actors.count=2", "replay.min_size=500", "budget.env_frames=20000"]
     config = compose([*overrides, "evaluation.every_seconds=null", f"run_dir={tmp_path / 'run'}"])
-    spec, engine = check_env(config.env), Full()
+    engine = Full()
     events: list[str] = []
     played: list[int] = []
-    with RunFolder.create(config.run_dir, "") as folder:
-        keeper = Keeper(folder, config, spec, dict, events.append)
-        roster = Roster(config, spec, engine, 1, 0, 0.0)
-        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+    with coordinated(config, engine, events) as coordinator:
         s = coordinator.system
         rollout = s.progress.rollout
 
@@ -281,12 +290,9 @@ def test_who_cannot_be_kept_alive_ends_the_run_after_a_save(
 def test_an_evaluator_that_always_fails_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "budget.env_frames=20000"]
     config = compose([*overrides, "evaluation.every_seconds=0.01", f"run_dir={tmp_path / 'run'}"])
-    spec, engine = check_env(config.env), Unwell(proceed=ComponentFailed(ValueError("bad"), ""))
+    engine = Unwell(proceed=ComponentFailed(ValueError("bad"), ""))
     events: list[str] = []
-    with RunFolder.create(config.run_dir, "") as folder:
-        keeper = Keeper(folder, config, spec, dict, events.append)
-        roster = Roster(config, spec, engine, 1, 0, 0.0)
-        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+    with coordinated(config, engine, events) as coordinator:
         coordinator.start()
         assert coordinator.run()
         assert not coordinator.finish(evaluate=True, timeout=20)  # so that the run is not called done
@@ -357,12 +363,9 @@ def test_a_full_store_makes_pauses_and_ends_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("distdqn.runtime.system.FULL_SECONDS", 0.01)
     overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "budget.env_frames=10000"]
     config = compose([*overrides, "evaluation.every_seconds=0.1", f"run_dir={tmp_path / 'run'}"])
-    spec, engine = check_env(config.env), NoRoom()
+    engine = NoRoom()
     events: list[str] = []
-    with RunFolder.create(config.run_dir, "") as folder:
-        keeper = Keeper(folder, config, spec, dict, events.append)
-        roster = Roster(config, spec, engine, 1, 0, 0.0)
-        coordinator = Coordinator(config, engine, roster, keeper, lambda _: None, events.append)
+    with coordinated(config, engine, events) as coordinator:
         coordinator.start()
         assert coordinator.run()
         assert not coordinator.finish(evaluate=True, timeout=20)
