@@ -40,6 +40,7 @@ class Components:
         self.progress = Progress(config.budget, config.actors.count, by_clock=not config.engine.lockstep)
         self.handles: dict[str, Handle] = {}
         self.stopping = False
+        self._silent_starts = 0
         self._start: dict[str, Callable[[int], None]] = {}
 
     def starts(self, component: str, start: Callable[[int], None]) -> None:
@@ -103,18 +104,29 @@ class Components:
             self.replace(call.handle, f"it gave no answer to {call.method}")
 
     def first_answer(self, learner: Handle, ref: Ref) -> Any:
-        """An answer of a learner that starts. Its patience begins when there is room for it in the cluster."""
+        """An answer of a learner that starts. Its patience begins when there is room for it in the cluster.
+
+        Raises:
+            ComponentLost: it gave none, or died. RunFailed: nor did the one before it.
+        """
         left, placeless = START_SECONDS, 0.0
-        while True:
+        while left > 0:
             try:
-                return self.engine.fetch(ref, WAIT_SECONDS)
+                answer = self.engine.fetch(ref, WAIT_SECONDS)
             except TimeoutError:
                 if self.engine.placed(learner):
                     left -= WAIT_SECONDS
-                else:
-                    placeless += WAIT_SECONDS
-                    if placeless == ROOM_SECONDS:
-                        self.event("the learner waits for room in the cluster")
-                if left <= 0:
-                    why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
-                    raise RunFailed(f"the learner does not start within {START_SECONDS:.0f} s: {why}") from None
+                    continue
+                placeless += WAIT_SECONDS
+                if placeless == ROOM_SECONDS:
+                    self.event("the learner waits for room in the cluster")
+            else:
+                self._silent_starts = 0
+                return answer
+        self.engine.kill(learner)
+        self._silent_starts += 1
+        if self._silent_starts > 1:
+            why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
+            raise RunFailed(f"the learner does not start within {START_SECONDS:.0f} s, twice in a row: {why}")
+        self.event(f"learner gave no answer for {START_SECONDS:.0f} s")
+        raise ComponentLost("it does not start")

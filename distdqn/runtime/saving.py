@@ -44,9 +44,9 @@ class Saving:
 
     def save_first(self) -> None:
         """A run can be resumed from its first second on."""
-        s = self.system
-        (state,) = s.engine.call(s.handles["learner"], "state")
-        self.keeper.save(s.engine.fetch(state), self.counters(), 0).result()
+        s, learner = self.system, self.system.handles["learner"]
+        state = s.first_answer(learner, s.engine.call(learner, "state")[0])
+        self.keeper.save(state, self.counters(), 0).result()
 
     def counters(self) -> State:
         """What a checkpoint holds besides the learner."""

@@ -10,9 +10,10 @@ peer [--seconds S] [KEY=VALUE ...]
     Stable-Baselines3's DQN in turns with distdqn, on equal terms. Needs the extra `bench`.
 memory [--minutes M] [KEY=VALUE ...]
     The processes' resident memory once the replay is full: growth that goes on is a leak.
-faults [--cells N] [WHOM ...] [seed=S]
-    Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet) x how x
-    when, drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
+faults [--cells N] [WHOM|HOW ...] [seed=S]
+    Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet; node,
+    "learner's node", head of a cluster) x how (SIGKILL, SIGSTOP, ..., exception, hang, "crash loop", memory) x when,
+    drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
 soak [--minutes M] [seed=S]
     A run in which some component is killed every 30 seconds: what grows, and what it scores.
 
@@ -39,7 +40,8 @@ from distdqn.config.compose import compose
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec
-from tests.laboratory import agents, faults, memory, peer
+from tests.laboratory import agents, faults, memory, peer, soak
+from tests.laboratory.cells import cells
 
 EXAMPLES = """examples:
   launch/laboratory.sh agents --seconds 10 c51 rainbow learner.compile=off
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_agents, "--seconds", 5.0, "[NAME ...] ", "for the acting and for the learning of each agent (default: 5)"),
         (_peer, "--seconds", 10.0, "", "for each turn (default: 10)"),
         (_memory, "--minutes", 10.0, "", "to watch (default: 10)"),
-        (_faults, "--cells", 12.0, "[WHOM ...] ", "of the matrix (default: 12)"),
+        (_faults, "--cells", 12.0, "[WHOM|HOW ...] ", "of the matrix (default: 12)"),
         (_soak, "--minutes", 60.0, "", "to go on for (default: 60)"),
     ):
         name = run.__name__[1:]
@@ -118,13 +120,14 @@ def _memory(overrides: list[str], minutes: float, console: Console) -> dict[str,
 
 def _faults(terms: list[str], number: float, console: Console) -> dict[str, Any]:
     whom = [term for term in terms if "=" not in term]
-    if unknown := set(whom) - {cell.whom for cell in faults.cells()}:
-        raise ConfigError(f"{min(unknown)}: must be one of {', '.join(dict.fromkeys(c.whom for c in faults.cells()))}")
+    known = dict.fromkeys([*(c.whom for c in cells()), *(c.how for c in cells())])
+    if unknown := set(whom) - set(known):
+        raise ConfigError(f"{min(unknown)}: must be one of {', '.join(known)}")
     return faults.campaign(whom, int(number), _seed([term for term in terms if term not in whom]), console)
 
 
 def _soak(terms: list[str], minutes: float, console: Console) -> dict[str, Any]:
-    return faults.soak(minutes, 30.0, _seed(terms), console)
+    return soak.soak(minutes, 30.0, _seed(terms), console)
 
 
 def _seed(terms: list[str]) -> int:

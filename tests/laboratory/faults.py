@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from distdqn import checkpoint
-from distdqn.bench.measure import slope
-from tests.runtime.helpers import ROOT, last, workers
+from tests.laboratory.cells import COMPONENTS, KINDS, MACHINES, Cell, cells
+from tests.laboratory.nodes import Nodes
+from tests.laboratory.running import Run
+from tests.runtime.helpers import last
 
-COMPONENTS = {"actor": 1, "actors": 2, "shard": 1, "shards": 2, "learner": 1, "evaluator": 1}
-"""Whom, and how many of them."""
-WHENS = ("start", "filling", "learning", "saving", "evaluating", "ending")
-SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP")
 SAVES, PATIENCE = 2.0, 6.0
 STOPPED_FOR = 10.0
 """Seconds for which a driver is stopped: longer than it waits for anybody."""
@@ -54,23 +49,14 @@ CONFIG = (
     "evaluation.final_episodes=400",
     "evaluation.video=false",
 )
-SOAK = ("evaluation.every_seconds=20", "evaluation.episodes=20", "log_every_seconds=2", "engine.timeout_s=60")
+ORDERS = {"exception": signal.SIGUSR1, "hang": signal.SIGUSR2, "memory": signal.SIGXCPU}
+"""What `hooks/sitecustomize.py` does at which signal."""
+LIVES = 12
+"""So many lives of a component end at once in a crash loop: more than a run puts up with."""
+HOG, ITSELF = 4096, 2500
+"""MiB that a component takes in excess, and that a whole run takes."""
 IN_FLIGHT = 32
 """Updates that the learner may have been asked for before it gave its last state."""
-MARK = "DISTDQN_CELL"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run. `to` is "process" or "group"."""
-
-    whom: str
-    how: str
-    when: str
-    to: str = "process"
-
-    def __str__(self) -> str:
-        return f"{self.whom} {self.how} while {self.when}{' (group)' * (self.to == 'group')}"
 
 
 @dataclass
@@ -83,77 +69,7 @@ class Found:
     wrong: list[str] = field(default_factory=list)
 
 
-def cells(whom: Iterable[str] = ()) -> list[Cell]:
-    """The matrix, or those of its rows."""
-    found = [Cell(*c) for c in itertools.product(COMPONENTS, ("SIGKILL", "SIGSTOP"), WHENS)]
-    found += [Cell("driver", *c) for c in itertools.product(SIGNALS, WHENS, ("process", "group"))]
-    found += [Cell("raylet", "SIGKILL", when) for when in WHENS[1:]]
-    return [c for c in found if not whom or c.whom in whom]
-
-
-class Run:
-    """A run of the command line, and all processes that come of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.out, self.mark = folder / "run", folder / "out", uuid.uuid4().hex
-
-    def start(self, *arguments: str) -> None:
-        """`distdqn ARGUMENTS`, first of a process group."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", MARK: self.mark}
-        command = [sys.executable, "-m", "distdqn.cli", *arguments]
-        with open(self.out, "ab") as log:
-            pipes = {"stdout": log, "stderr": log}
-            self.process = subprocess.Popen(command, **pipes, env=environment, cwd=ROOT, start_new_session=True)
-
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 90, every: float = 0.05) -> Any:
-        """The first truthy value of `condition`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := condition():
-                return value
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode} before: {what}")
-            time.sleep(every)
-        raise AssertionError(f"not within {seconds:.0f} s: {what}")
-
-    def said(self, text: str) -> bool:
-        """Whether it has said so."""
-        return text in self.out.read_text(errors="replace")
-
-    def updates(self) -> float:
-        """Gradient steps so far."""
-        return last(self.folder, "learner_updates")
-
-    def figures(self) -> dict[str, float]:
-        """Resident MiB of the driver and of all processes (shared memory counted in each), open files of the driver,
-        processes, and MiB of shared memory in use on this machine."""
-        driver, resident, number = psutil.Process(self.process.pid), 0, 0
-        for process in [driver, *driver.children(recursive=True)]:
-            with suppress(psutil.Error):
-                resident += process.memory_info().rss
-                number += 1
-        mib = 1024**2
-        return {
-            "driver, MiB": driver.memory_info().rss / mib,
-            "all, MiB": resident / mib,
-            "driver's files": driver.num_fds(),
-            "processes": number,
-            "shared memory, MiB": psutil.disk_usage("/dev/shm").used / mib,
-        }
-
-    def left(self) -> list[str]:
-        """Its processes that are still there."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.name())
-            except psutil.Error:
-                continue
-        return found
-
-
-def disturb(run: Run, cell: Cell) -> None:
+def disturb(run: Run, cell: Cell, nodes: Nodes | None) -> None:
     """Waits for the moment, and does it."""
     checkpoints = run.folder / "checkpoints"
     moments: dict[str, Callable[[], Any]] = {
@@ -164,28 +80,66 @@ def disturb(run: Run, cell: Cell) -> None:
         "evaluating": lambda: run.updates() > 100 and run.said("evaluation:"),
         "ending": lambda: run.said("final evaluation"),
     }
-    run.wait_for(moments[cell.when], cell.when, every=0.001 if cell.when == "saving" else 0.05)
-    number = getattr(signal, cell.how)
-    if cell.whom == "driver":
-        send = os.killpg if cell.to == "group" else os.kill
+    run.wait_for(moments[cell.when], cell.when, 300, every=0.001 if cell.when == "saving" else 0.05)
+    if cell.how == "crash loop":
+        crash(run, cell.whom)
+    elif cell.whom == "driver":
+        number, send = signal_of(cell.how), os.killpg if cell.to == "group" else os.kill
         send(run.process.pid, number)
-        if cell.how == "SIGSTOP":
+        if number == signal.SIGSTOP:
             time.sleep(STOPPED_FOR)
             send(run.process.pid, signal.SIGCONT)
-    elif cell.whom == "raylet":
-        children = psutil.Process(run.process.pid).children(recursive=True)
-        next(c for c in children if c.name() == "raylet").send_signal(number)
     else:
-        kind, many = cell.whom.rstrip("s"), COMPONENTS[cell.whom]
-        for victim in run.wait_for(lambda: workers(run.process, kind)[:many], f"{many} of {kind}"):
-            victim.send_signal(number)
+        for victim in victims(run, cell, nodes):
+            with suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal_of(cell.how))
 
 
-def go_on(run: Run, found: Found, before: float, seconds: float = 120) -> None:
-    """Learning goes on; from when it was disturbed."""
+def signal_of(how: str) -> int:
+    """What is sent."""
+    number: int = ORDERS.get(how) or getattr(signal, how)
+    return number
+
+
+def victims(run: Run, cell: Cell, nodes: Nodes | None) -> list[psutil.Process]:
+    """Whom it is about."""
+    if cell.whom == "raylet":
+        return [c for c in psutil.Process(run.process.pid).children(recursive=True) if c.name() == "raylet"]
+    if cell.whom == "head":
+        assert nodes is not None
+        return nodes.of(nodes.head)
+    if cell.whom in MACHINES:
+        assert nodes is not None
+        return nodes.of_learner(other=cell.whom == "node")
+    kind, many = cell.whom.rstrip("s"), COMPONENTS[cell.whom]
+    found: list[psutil.Process] = run.wait_for(lambda: run.workers(kind)[:many], f"{many} of {kind}")
+    return found
+
+
+def crash(run: Run, kind: str) -> None:
+    """Kills each life of the component as soon as it is seen, until the run gives up or many have been."""
+    first, *others = run.wait_for(lambda: run.workers(kind), kind)
+    killed, end = set[psutil.Process](), time.monotonic() + 60
+    while len(killed) < LIVES and run.process.poll() is None and time.monotonic() < end:
+        for process in {first, *run.workers(kind)}.difference(others, killed):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+            killed.add(process)
+        time.sleep(0.01)
+
+
+def go_on(run: Run, found: Found, before: float, replaced: bool, seconds: float) -> None:
+    """Learning goes on, and with `replaced` somebody new is there; from when it was disturbed."""
     start = time.monotonic()
     run.wait_for(lambda: run.updates() > before + 100, "learning goes on", seconds)
     found.recovered = time.monotonic() - start
+    if replaced:
+        run.wait_for(lambda: restarts(run) > 0, "somebody is replaced", seconds)
+
+
+def restarts(run: Run) -> float:
+    """How many components were started anew."""
+    return sum(last(run.folder, f"faults/{kind}_restarts") for kind in KINDS)
 
 
 def leave(run: Run, found: Found, expected: tuple[int, ...], seconds: float = 90) -> None:
@@ -201,38 +155,53 @@ def leave(run: Run, found: Found, expected: tuple[int, ...], seconds: float = 90
 
 def run_cell(cell: Cell, folder: Path) -> Found:
     """Does it, and looks."""
-    run, found = Run(folder), Found()
+    more = {"RAY_memory_usage_threshold": hog_threshold(), "DISTDQN_HOG": str(HOG)} if cell.how == "memory" else {}
+    run, found = Run(folder, more), Found()
     ends = cell.when == "ending"
     frames = 60_000 if ends else 10**9
-    run.start("train", *CONFIG, f"budget.env_frames={frames}", f"run_dir={run.folder}")
+    nodes = Nodes(run, folder) if cell.whom in MACHINES else None
+    where = (f"engine.address={nodes.address}",) if nodes else ()
     try:
-        disturb(run, cell)
-        before = run.updates()
-        survives = cell.whom in COMPONENTS or cell.how == "SIGSTOP"
-        if survives and not ends:
-            go_on(run, found, before, 300 if cell.when == "start" else 120)  # a start is given time
+        run.start("train", *CONFIG, *where, f"budget.env_frames={frames}", f"run_dir={run.folder}")
+        disturb(run, cell, nodes)
+        before, lives = run.updates(), cell.survived
+        if lives is None:
+            lives = survives(run, before, ends)
+        if not lives:
+            leave(run, found, cell.codes, 150 if cell.whom == "head" else 90)
+            before = run.updates()
+            run.start("resume", str(run.folder), *(("engine.address=null",) if nodes else ()))
+        if ends:
+            leave(run, found, (0,), 150)
+        else:
+            patience = 480 if cell.when == "start" else 240  # a start is given time
+            go_on(run, found, before, bool(lives) and cell.whom in (*COMPONENTS, *MACHINES), patience)
             run.process.send_signal(signal.SIGTERM)
             leave(run, found, (3,))
-        elif survives:
-            leave(run, found, (0,))
-        else:
-            leave(run, found, (-9,) if (cell.whom, cell.how) == ("driver", "SIGKILL") else (1, 3))
-            before = run.updates()
-            run.start("resume", str(run.folder))
-            if ends:
-                leave(run, found, (0,), 150)
-            else:
-                go_on(run, found, before)
-                run.process.send_signal(signal.SIGTERM)
-                leave(run, found, (3,))
+        if nodes:
+            nodes.close()
         look(run, found, cell)
     except (AssertionError, psutil.Error) as error:
         found.wrong.append(str(error))
     finally:
-        if run.process.poll() is None:
-            run.process.kill()
-            run.process.wait()
+        if nodes:
+            nodes.close()
+        run.end()
     return found
+
+
+def survives(run: Run, before: float, ends: bool) -> bool:
+    """Whether the run goes on; one that gives up does so within a while."""
+    end = time.monotonic() + 90
+    while run.process.poll() is None and time.monotonic() < end and (ends or run.updates() <= before + 100):
+        time.sleep(0.1)
+    return run.process.poll() in (None, 0)
+
+
+def hog_threshold() -> str:
+    """The share of this machine's memory from which on Ray is to kill somebody: what is used, a run, and half a hog."""
+    memory = psutil.virtual_memory()
+    return f"{1 - (memory.available - (ITSELF + HOG / 2) * 1024**2) / memory.total:.3f}"
 
 
 def look(run: Run, found: Found, cell: Cell) -> None:
@@ -251,7 +220,7 @@ def look(run: Run, found: Found, cell: Cell) -> None:
         missing = summary["learner_updates"] - newest[1]["counters"]["progress"]["count"]["learner_updates"]
         if missing > IN_FLIGHT:
             found.wrong.append(f"{missing:.0f} updates are not in the last checkpoint")
-    if run.said("Traceback"):
+    if run.said("Traceback") and (cell.whom, cell.how) != ("driver", "exception"):
         found.wrong.append("a traceback")
     end = time.monotonic() + LEAVES
     while (left := run.left()) and time.monotonic() < end:
@@ -290,38 +259,3 @@ def show(results: dict[str, Found], console: Console) -> None:
         shown = (f"{np.median(times):.1f} s", f"{max(times):.1f} s") if times else ("", "")
         table.add_row(kind, str(len(of)), str(sum(not f.wrong for f in of)), *shown)
     console.print(table)
-
-
-def soak(minutes: float, every: float, seed: int, console: Console) -> dict[str, Any]:
-    """A run in which some component is killed every so many seconds: what grows, and what it scores."""
-    rng, looks = np.random.default_rng(seed), list[dict[str, float]]()
-    kills: dict[str, int] = dict.fromkeys(("actor", "shard", "learner", "evaluator"), 0)
-    with tempfile.TemporaryDirectory(prefix="distdqn-soak-") as folder:
-        run = Run(Path(folder))
-        budget = ("budget.env_frames=null", f"budget.seconds={60 * minutes}")
-        run.start("train", *CONFIG, *SOAK, *budget, f"run_dir={run.folder}")
-        try:
-            run.wait_for(lambda: run.updates() > 100, "learning")
-            start = time.monotonic()
-            while run.process.poll() is None and not run.said("final evaluation"):
-                looks.append({"minute": (time.monotonic() - start) / 60, **run.figures()})
-                time.sleep(every)
-                kind = list(kills)[rng.integers(len(kills))]
-                if victims := workers(run.process, kind):
-                    victims[rng.integers(len(victims))].kill()
-                    kills[kind] += 1
-            code = run.process.wait(timeout=600)
-        finally:
-            run.process.kill()
-        summary = json.loads((run.folder / "summary.json").read_text())
-    rest = looks[len(looks) // 4 :]  # the replay is full by then
-    grows = {n: slope([x["minute"] for x in rest], [x[n] for x in rest]) for n in rest[0] if n != "minute"}
-    console.print(
-        f"exit code {code}, score {summary['eval/return_mean']:.2f}, {summary['learner_updates']:.0f} updates"
-    )
-    console.print(f"killed {kills}, transitions {summary['transitions']}")
-    table = Table("", "first", "last", "a minute", box=None)
-    for name, growth in grows.items():
-        table.add_row(name, f"{rest[0][name]:,.1f}", f"{rest[-1][name]:,.1f}", f"{growth:+.3f}")
-    console.print(table)
-    return {"code": code, "kills": kills, "growth": grows, "summary": summary, "looks": looks}

@@ -17,7 +17,7 @@ from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime import run as module
 from distdqn.runtime.calls import Call
-from distdqn.runtime.components import GivenUp
+from distdqn.runtime.components import GivenUp, RunFailed
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref, StoreFull
 from distdqn.runtime.keeper import Keeper
@@ -323,6 +323,45 @@ def test_a_learner_without_a_checkpoint_is_not_replaced_by_a_random_one(tmp_path
         with pytest.raises(GivenUp, match="no checkpoint can be read"):
             coordinator.run()
         engine.close()
+
+
+class SilentStart(LocalEngine):
+    """Its learners give no answer to the first `silent` calls of `method`."""
+
+    def __init__(self, method: str, silent: int) -> None:
+        super().__init__()
+        self.method, self.silent, self.calls = method, silent, dict[Ref, str]()
+
+    def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        refs = super().call(handle, method, *args, returns=returns)
+        if method == self.method and self.silent:
+            self.silent -= 1
+            self.calls[refs[-1]] = method
+        return refs
+
+    def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
+        if ref in self.calls:
+            assert timeout is not None, "it would be waited for without an end"
+            raise TimeoutError
+        return super().fetch(ref, timeout)
+
+
+@pytest.mark.parametrize("method", ["weights", "state"])
+def test_a_learner_that_is_silent_while_it_starts_is_replaced_once(tmp_path: Path, method: str) -> None:
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "budget.env_frames=3000"]
+    config = compose([*overrides, "evaluation.every_seconds=null", f"run_dir={tmp_path / 'run'}"])
+    events: list[str] = []
+    with coordinated(config, SilentStart(method, 1), events) as coordinator:
+        coordinator.start()
+        assert coordinator.run()
+    assert events == ["learner gave no answer for 180 s", "learner lost, restarted"]
+    assert coordinator.system.progress.faults["learner_restarts"] == 1
+
+
+def test_learners_that_are_silent_while_they_start_end_the_run(tmp_path: Path) -> None:
+    config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
+    with coordinated(config, SilentStart("weights", 2), []) as coordinator, pytest.raises(RunFailed, match="twice in"):
+        coordinator.start()
 
 
 def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
