@@ -97,12 +97,12 @@ class Recorder:
                 self._screen = None
                 self._sinks.pop("screen", None)
 
-    def summary(self, extra: Mapping[str, Any] | None = None) -> None:
+    def summary(self, extra: Mapping[str, Any] | None = None) -> bool:
         """Writes `summary.json` atomically: the run's name and seed, the last value of each metric, and
-        `extra`, whose `outcome` is shown at the end."""
+        `extra`, whose `outcome` is shown at the end. False where the disk refuses."""
         content = {"name": self._config.name, "seed": self._config.seed, **self.last, **(extra or {})}
         self._outcome = str((extra or {}).get("outcome", ""))
-        self._try("summary.json", lambda: _write_json(self._folder.summary, content))
+        return self._try("summary.json", lambda: _write_json(self._folder.summary, content))
 
     def state(self) -> State:
         """What a checkpoint keeps: the W&B run's id."""
@@ -165,14 +165,16 @@ class Recorder:
     def _open(self, name: str, make: Callable[[], Sink], quiet: bool = False) -> None:
         self._try(name, lambda: self._sinks.update({name: make()}), quiet)
 
-    def _try(self, name: str, act: Callable[[], None], quiet: bool = False) -> None:
+    def _try(self, name: str, act: Callable[[], None], quiet: bool = False) -> bool:
         try:
             act()
+            return True
         except Exception as error:
             self._sinks.pop(name, None)
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             if not quiet:
                 self.event(f"{name} failed and is left out: {why}")
+            return False
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -80,7 +80,11 @@ class WandB:
         self._put(None)
         self._thread.join(self._init_s + FINISH_S if wait_s is None else wait_s)
         if self._thread.is_alive():
-            self.notices.put("W&B did not finish in time: `wandb sync` uploads the rest")
+            self.notices.put(self._rest())
+
+    def _rest(self) -> str:
+        here = self._folder / "wandb" / f"*run-*-{self._run['id']}"
+        return f"W&B did not finish in time: `wandb sync {here}` uploads the rest"
 
     def _put(self, item: dict[str, float] | None) -> None:
         while True:
@@ -112,6 +116,8 @@ class WandB:
         try:
             if run is not None:
                 run.finish()
+        except TimeoutError:
+            self.notices.put(self._rest())
         except Exception as error:
             self.notices.put(f"W&B did not finish: {_line(error)}")
 
@@ -119,7 +125,7 @@ class WandB:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        silent: dict[str, Any] = {"console": "off", "silent": True}
+        plain: dict[str, Any] = {"console": "off", "silent": True, "finish_timeout_raises": True}
         mode: Literal["online", "offline"] = "online" if self.mode == "online" else "offline"
         try:
             run = wandb.init(
@@ -128,7 +134,7 @@ class WandB:
                 dir=str(self._folder),
                 mode=mode,
                 reinit="create_new",
-                settings=wandb.Settings(**silent, init_timeout=self._init_s, finish_timeout=FINISH_S),
+                settings=wandb.Settings(**plain, init_timeout=self._init_s, finish_timeout=FINISH_S),
                 **self._run,
             )
             run.define_metric("*", step_metric="env_frames")

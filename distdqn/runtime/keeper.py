@@ -144,9 +144,12 @@ class Keeper:
         except OSError as error:
             self.event(f"faults.log could not be written: {error}")
 
-    def keep_bad_batch(self, provenance: dict[str, Any]) -> Path:
-        """Writes where a batch came from whose loss was not finite."""
+    def keep_bad_batch(self, provenance: dict[str, Any]) -> str:
+        """Writes where a batch came from whose loss was not finite, and says where that is."""
         path = self.folder.path / "bad_batch.json"
         columns = ["run", "actor", "slot", "first_step", "weights_version", "offset"]
-        path.write_text(json.dumps({"columns": columns, **provenance}, indent=1) + "\n")
-        return path
+        try:
+            path.write_text(json.dumps({"columns": columns, **provenance}, indent=1) + "\n")
+        except OSError as error:
+            return f"not written ({error.strerror})"
+        return f"in {path}"

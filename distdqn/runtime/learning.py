@@ -117,9 +117,9 @@ class Learning:
         if stats.skipped:
             s.event(f"{stats.skipped} updates skipped: their loss was not finite")
         if stats.aborted:
-            path = self.keeper.keep_bad_batch(stats.bad_batch)
+            where = self.keeper.keep_bad_batch(stats.bad_batch)
             what = f"the loss was not finite {s.config.learner.max_bad_updates} times in a row"
-            raise RunFailed(f"{what}; the last batch's provenance is in {path}")
+            raise RunFailed(f"{what}; the last batch's provenance is {where}")
 
     def publish(self) -> None:
         """Asks the learner for its weights, unless that has been done."""

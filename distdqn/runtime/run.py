@@ -114,6 +114,12 @@ def _run(
     keeper = Keeper(folder, config, spec, extra, recorder.event)
     outcome = "failed"
     coordinator: Coordinator | None = None
+
+    def sum_up(outcome: str) -> bool:
+        count = coordinator.system.progress.count if coordinator else {}
+        accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
+        return recorder.summary({"outcome": outcome, **keeper.final, **accounts})
+
     try:
         recorder.event("starting" if not state else "resuming")
         if engine is None:
@@ -130,7 +136,7 @@ def _run(
         done = coordinator.run()
         recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
         whole = coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
-        outcome = "done" if done and whole else "stopped"
+        outcome = "done" if done and whole and sum_up("done") else "stopped"
         return DONE if outcome == "done" else STOPPED
     except GivenUp as error:
         recorder.event(f"given up: {error}")
@@ -151,12 +157,10 @@ def _run(
         raise
     finally:
         keeper.close()
-        count = coordinator.system.progress.count if coordinator else {}
-        accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
         if outcome == "stopped":
             recorder.event(keeper.where_a_resume_goes_on())
-        if folder.ours:
-            recorder.summary({"outcome": outcome, **keeper.final, **accounts})
+        if folder.ours and outcome != "done":
+            sum_up(outcome)
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
             engine.close()

@@ -12,8 +12,8 @@ memory [--minutes M] [KEY=VALUE ...]
     The processes' resident memory once the replay is full: growth that goes on is a leak.
 faults [--cells N] [WHOM|HOW ...] [seed=S]
     Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet; node,
-    "learner's node", head of a cluster) x how (SIGKILL, SIGSTOP, ..., exception, hang, "crash loop", memory) x when,
-    drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
+    "learner's node", head of a cluster; disk, W&B) x how (SIGKILL, SIGSTOP, ..., exception, hang, "crash loop",
+    memory) x when, drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
 soak [--minutes M] [seed=S]
     A run in which some component is killed every 30 seconds: what grows, and what it scores.
 
@@ -40,7 +40,7 @@ from distdqn.config.compose import compose
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec
-from tests.laboratory import agents, faults, memory, peer, soak
+from tests.laboratory import agents, campaign, memory, peer, soak
 from tests.laboratory.cells import cells
 
 EXAMPLES = """examples:
@@ -123,7 +123,7 @@ def _faults(terms: list[str], number: float, console: Console) -> dict[str, Any]
     known = dict.fromkeys([*(c.whom for c in cells()), *(c.how for c in cells())])
     if unknown := set(whom) - set(known):
         raise ConfigError(f"{min(unknown)}: must be one of {', '.join(known)}")
-    return faults.campaign(whom, int(number), _seed([term for term in terms if term not in whom]), console)
+    return campaign.campaign(whom, int(number), _seed([term for term in terms if term not in whom]), console)
 
 
 def _soak(terms: list[str], minutes: float, console: Console) -> dict[str, Any]:

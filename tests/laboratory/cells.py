@@ -11,6 +11,17 @@ COMPONENTS = {"actor": 1, "actors": 2, "shard": 1, "shards": 2, "learner": 1, "e
 KINDS = ("actor", "shard", "learner", "evaluator")
 MACHINES = ("node", "learner's node", "head")
 """Of a cluster of three: the one that the learner is not on, the one that it is on, the one beside the driver."""
+FULL = {
+    "metrics": r"/metrics\.jsonl",
+    "summary": r"/\.summary\.json",
+    "best": r"/\.?best\.json",
+    "checkpoints": r"/checkpoints/\.tmp-",
+    "replay": "/run/replay/",
+    "videos": "/videos/",
+    "tensorboard": "/tensorboard/",
+    "all files": r"/run/(?!run\.lock)",
+}
+"""Where the disk is full, and what is found in those files' paths."""
 WHENS = ("start", "filling", "learning", "saving", "evaluating", "ending")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP")
 
@@ -32,6 +43,8 @@ class Cell:
         """Whether the run is to go on by itself; None where it may give up, too, after it has saved."""
         if self.whom == "head":
             return False
+        if self.whom == "disk" and self.when == "ending":  # what is not there is not done
+            return self.how not in ("summary", "checkpoints", "all files")
         if self.whom in ("driver", "raylet"):
             return self.how == "SIGSTOP"
         if self.how in ("crash loop", "memory"):
@@ -60,4 +73,6 @@ def cells(whom: Iterable[str] = ()) -> list[Cell]:
     found += [Cell("raylet", "SIGKILL", when) for when in running]
     found += [Cell(*c) for c in itertools.product(MACHINES[:2], ("SIGKILL", "SIGSTOP"), running)]
     found += [Cell("head", "SIGKILL", when) for when in running]
+    found += [Cell("W&B", *c) for c in itertools.product(("gone", "silent"), ("start", "learning", "ending"))]
+    found += [Cell("disk", *c) for c in itertools.product(FULL, ("learning", "ending"))]
     return [c for c in found if not whom or c.whom in whom or c.how in whom]

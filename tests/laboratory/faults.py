@@ -6,23 +6,20 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from distdqn import checkpoint
-from tests.laboratory.cells import COMPONENTS, KINDS, MACHINES, Cell, cells
+from tests.laboratory.cells import COMPONENTS, FULL, KINDS, MACHINES, Cell
 from tests.laboratory.nodes import Nodes
 from tests.laboratory.running import Run
+from tests.record.wandb_server import Server, server
 from tests.runtime.helpers import last
 
 SAVES, PATIENCE = 2.0, 6.0
@@ -69,7 +66,15 @@ class Found:
     wrong: list[str] = field(default_factory=list)
 
 
-def disturb(run: Run, cell: Cell, nodes: Nodes | None) -> None:
+@dataclass
+class Around:
+    """What a run has around it."""
+
+    nodes: Nodes | None = None
+    wandb: Server | None = None
+
+
+def disturb(run: Run, cell: Cell, around_it: Around) -> None:
     """Waits for the moment, and does it."""
     checkpoints = run.folder / "checkpoints"
     moments: dict[str, Callable[[], Any]] = {
@@ -83,6 +88,10 @@ def disturb(run: Run, cell: Cell, nodes: Nodes | None) -> None:
     run.wait_for(moments[cell.when], cell.when, 300, every=0.001 if cell.when == "saving" else 0.05)
     if cell.how == "crash loop":
         crash(run, cell.whom)
+    elif cell.whom == "disk":
+        fill(run, cell)
+    elif around_it.wandb is not None:
+        around_it.wandb.state = cell.how
     elif cell.whom == "driver":
         number, send = signal_of(cell.how), os.killpg if cell.to == "group" else os.kill
         send(run.process.pid, number)
@@ -90,7 +99,7 @@ def disturb(run: Run, cell: Cell, nodes: Nodes | None) -> None:
             time.sleep(STOPPED_FOR)
             send(run.process.pid, signal.SIGCONT)
     else:
-        for victim in victims(run, cell, nodes):
+        for victim in victims(run, cell, around_it.nodes):
             with suppress(psutil.NoSuchProcess):
                 victim.send_signal(signal_of(cell.how))
 
@@ -128,6 +137,19 @@ def crash(run: Run, kind: str) -> None:
         time.sleep(0.01)
 
 
+def fill(run: Run, cell: Cell) -> None:
+    """The disk is full: until the run has ended, or for some saves."""
+    for process in [psutil.Process(run.process.pid), *run.workers("shard")]:
+        process.send_signal(signal.SIGXFSZ)
+    if cell.when == "ending":
+        return
+    if cell.how == "all files":
+        run.workers("actor")[0].send_signal(ORDERS["exception"])  # so that a traceback is written
+    time.sleep(4 * SAVES)
+    for process in [psutil.Process(run.process.pid), *run.workers("shard")]:
+        process.send_signal(signal.SIGXFSZ)
+
+
 def go_on(run: Run, found: Found, before: float, replaced: bool, seconds: float) -> None:
     """Learning goes on, and with `replaced` somebody new is there; from when it was disturbed."""
     start = time.monotonic()
@@ -155,39 +177,47 @@ def leave(run: Run, found: Found, expected: tuple[int, ...], seconds: float = 90
 
 def run_cell(cell: Cell, folder: Path) -> Found:
     """Does it, and looks."""
-    more = {"RAY_memory_usage_threshold": hog_threshold(), "DISTDQN_HOG": str(HOG)} if cell.how == "memory" else {}
-    run, found = Run(folder, more), Found()
-    ends = cell.when == "ending"
-    frames = 60_000 if ends else 10**9
-    nodes = Nodes(run, folder) if cell.whom in MACHINES else None
-    where = (f"engine.address={nodes.address}",) if nodes else ()
-    try:
-        run.start("train", *CONFIG, *where, f"budget.env_frames={frames}", f"run_dir={run.folder}")
-        disturb(run, cell, nodes)
-        before, lives = run.updates(), cell.survived
-        if lives is None:
-            lives = survives(run, before, ends)
-        if not lives:
-            leave(run, found, cell.codes, 150 if cell.whom == "head" else 90)
-            before = run.updates()
-            run.start("resume", str(run.folder), *(("engine.address=null",) if nodes else ()))
-        if ends:
-            leave(run, found, (0,), 150)
-        else:
-            patience = 480 if cell.when == "start" else 240  # a start is given time
-            go_on(run, found, before, bool(lives) and cell.whom in (*COMPONENTS, *MACHINES), patience)
-            run.process.send_signal(signal.SIGTERM)
-            leave(run, found, (3,))
-        if nodes:
-            nodes.close()
-        look(run, found, cell)
-    except (AssertionError, psutil.Error) as error:
-        found.wrong.append(str(error))
-    finally:
-        if nodes:
-            nodes.close()
-        run.end()
+    run, found = Run(folder, around(cell)), Found()
+    with ExitStack() as stack:
+        stack.callback(run.end)
+        around_it = Around()
+        if cell.whom in MACHINES:
+            around_it.nodes = stack.enter_context(closing(Nodes(run, folder)))
+        if cell.whom == "W&B":
+            around_it.wandb = stack.enter_context(server())
+            run.environment |= around_it.wandb.environment
+        try:
+            live(run, cell, around_it, found)
+            if around_it.nodes:
+                around_it.nodes.close()
+            look(run, found, cell)
+        except (AssertionError, psutil.Error) as error:
+            found.wrong.append(str(error))
     return found
+
+
+def live(run: Run, cell: Cell, around_it: Around, found: Found) -> None:
+    """From the start of the run to its end."""
+    ends, nodes = cell.when == "ending", around_it.nodes
+    where = (f"engine.address={nodes.address}",) if nodes else ()
+    files = ("tensorboard=true", "evaluation.video=true") if cell.whom == "disk" else ()
+    budget = f"budget.env_frames={60_000 if ends else 10**9}"
+    run.start("train", *CONFIG, *files, *where, budget, f"run_dir={run.folder}")
+    disturb(run, cell, around_it)
+    before, lives = run.updates(), cell.survived
+    if lives is None:
+        lives = survives(run, before, ends)
+    if not lives:
+        leave(run, found, cell.codes, 150 if cell.whom == "head" else 90)
+        before = run.updates()
+        run.start("resume", str(run.folder), *(("engine.address=null",) if nodes else ()))
+    if ends:
+        leave(run, found, (0,), 150)
+    else:
+        patience = 480 if cell.when == "start" else 240  # a start is given time
+        go_on(run, found, before, bool(lives) and cell.whom in (*COMPONENTS, *MACHINES), patience)
+        run.process.send_signal(signal.SIGTERM)
+        leave(run, found, (3,), 30 if cell.whom == "W&B" else 90)
 
 
 def survives(run: Run, before: float, ends: bool) -> bool:
@@ -196,6 +226,13 @@ def survives(run: Run, before: float, ends: bool) -> bool:
     while run.process.poll() is None and time.monotonic() < end and (ends or run.updates() <= before + 100):
         time.sleep(0.1)
     return run.process.poll() in (None, 0)
+
+
+def around(cell: Cell) -> dict[str, str]:
+    """What the run's processes find in their environment."""
+    if cell.whom == "disk":
+        return {"DISTDQN_FULL": FULL[cell.how]}
+    return {"RAY_memory_usage_threshold": hog_threshold(), "DISTDQN_HOG": str(HOG)} if cell.how == "memory" else {}
 
 
 def hog_threshold() -> str:
@@ -227,35 +264,3 @@ def look(run: Run, found: Found, cell: Cell) -> None:
         time.sleep(0.5)
     if left:
         found.wrong.append(f"left: {', '.join(sorted(set(left)))}")
-
-
-def campaign(whom: list[str], number: int, seed: int, console: Console) -> dict[str, Any]:
-    """Draws cells of the matrix and prints a line for each, then a table of what took how long."""
-    matrix = cells(whom)
-    order = np.random.default_rng(seed).permutation(len(matrix))[:number]
-    results: dict[str, Found] = {}
-    for k, i in enumerate(order):
-        with tempfile.TemporaryDirectory(prefix="distdqn-cell-") as folder:
-            cell, start = matrix[i], time.monotonic()
-            found = results[str(cell)] = run_cell(cell, Path(folder))
-            how = "[red]" + "; ".join(found.wrong) + "[/]" if found.wrong else "well"
-            console.print(f"{k + 1:3} {cell}: codes {found.codes}, {how} ({time.monotonic() - start:.0f} s)")
-            if found.wrong:
-                console.print(
-                    "\n".join(Path(folder, "out").read_text(errors="replace").splitlines()[-12:]), markup=False
-                )
-    show(results, console)
-    return {name: vars(found) for name, found in results.items()}
-
-
-def show(results: dict[str, Found], console: Console) -> None:
-    """Medians of the time until learning went on, and how many cells are well."""
-    table = Table("whom, how", "cells", "well", "learning again, median", "greatest", box=None)
-    kinds: dict[str, list[Found]] = {}
-    for name, found in results.items():
-        kinds.setdefault(name.partition(" while")[0], []).append(found)
-    for kind, of in sorted(kinds.items()):
-        times = [f.recovered for f in of if f.recovered is not None]
-        shown = (f"{np.median(times):.1f} s", f"{max(times):.1f} s") if times else ("", "")
-        table.add_row(kind, str(len(of)), str(sum(not f.wrong for f in of)), *shown)
-    console.print(table)

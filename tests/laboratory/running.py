@@ -69,20 +69,25 @@ class Run:
         return last(self.folder, "learner_updates")
 
     def figures(self) -> dict[str, float]:
-        """Resident MiB of the driver and of all processes (shared memory counted in each), open files of the driver,
-        processes, and MiB of shared memory in use on this machine."""
-        driver, resident, number = psutil.Process(self.process.pid), 0, 0
-        for process in [driver, *driver.children(recursive=True)]:
+        """Resident MiB of the driver and of all processes (shared memory counted in each), MiB of the object store and of
+        the journals, open files of the driver, processes."""
+        driver, resident, store, here, mib = psutil.Process(self.process.pid), 0, 0, self.processes(), 1024**2
+        for process in here:
             with suppress(psutil.Error):
-                resident += process.memory_info().rss
-                number += 1
-        mib = 1024**2
+                memory = process.memory_info()
+                resident += memory.rss
+                store += memory.shared * (process.name() == "raylet")
+        journals = 0
+        for path in (self.folder / "replay").rglob("*.journal"):
+            with suppress(OSError):  # it may go meanwhile
+                journals += path.stat().st_size
         return {
             "driver, MiB": driver.memory_info().rss / mib,
             "all, MiB": resident / mib,
+            "object store, MiB": store / mib,
+            "journals, MiB": journals / mib,
             "driver's files": driver.num_fds(),
-            "processes": number,
-            "shared memory, MiB": psutil.disk_usage("/dev/shm").used / mib,
+            "processes": len(here),
         }
 
     def processes(self) -> list[psutil.Process]:

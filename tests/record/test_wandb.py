@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distdqn.config import RunConfig
 from distdqn.record.recorder import Recorder
 from distdqn.record.wandb import WandB, choose_mode, logged_in, new_id
 from distdqn.run_folder import RunFolder
+from tests.record.wandb_server import Server, server
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +88,46 @@ def test_an_unreachable_server_costs_no_training_time(monkeypatch: Any, tmp_path
     assert handed_over - started < 1.5  # did not wait for the server
     assert run.mode == "offline" and "W&B goes on offline" in run.notices.get()
     assert inspect(tmp_path / "wandb")["summary"]["learner/loss"] == 0.5
+
+
+@pytest.fixture
+def served(monkeypatch: Any) -> Iterator[Server]:
+    import wandb
+
+    wandb.teardown()  # else its service goes on with the address that it was started with
+    with server() as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
+    wandb.teardown(0)
+
+
+def test_a_server_gets_what_is_recorded(tmp_path: Path, served: Server) -> None:
+    run = WandB(tmp_path / "wandb", "online", "0123abcd", "catch-seed1", "catch", {})
+    for step in range(5):
+        run.write({"env_frames": step, "learner/loss": step / 2})
+    run.close()
+    assert [h["learner/loss"] for h in served.history] == [0, 0.5, 1, 1.5, 2]
+    assert run.notices.get().startswith("W&B: http://127.0.0.1:") and run.notices.empty()
+
+
+@pytest.mark.parametrize("state", ["gone", "silent"])
+@pytest.mark.parametrize("wait_s", [None, 1.0])
+def test_a_server_that_is_lost_on_the_way_costs_a_line(
+    tmp_path: Path, monkeypatch: Any, served: Server, state: str, wait_s: float | None
+) -> None:
+    monkeypatch.setattr("distdqn.record.wandb.FINISH_S", 2.0)
+    run = WandB(tmp_path / "wandb", "online", "0123abcd", "catch-seed1", "catch", {}, init_s=10)
+    assert run.notices.get(timeout=30).startswith("W&B: http")
+    run.write({"env_frames": 1})
+    served.state = state
+    started = time.monotonic()
+    run.write({"env_frames": 2})
+    run.close(wait_s)
+    assert time.monotonic() - started < 12 + 5
+    assert f"`wandb sync {tmp_path}/wandb/*run-*-0123abcd` uploads the rest" in run.notices.get(timeout=0)
+    (left,) = (tmp_path / "wandb").glob("run-*-0123abcd")
+    assert any(left.glob("*.wandb"))
 
 
 def test_what_breaks_altogether_goes_off(monkeypatch: Any, tmp_path: Path) -> None:
