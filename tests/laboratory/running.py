@@ -69,8 +69,8 @@ class Run:
         return last(self.folder, "learner_updates")
 
     def figures(self) -> dict[str, float]:
-        """Resident MiB of the driver and of all processes (shared memory counted in each), MiB of the object store and of
-        the journals, open files of the driver, processes."""
+        """MiB in memory of the driver, of all processes (what they share is counted in each), of the object store, and
+        of the journals; open files of the driver, and processes."""
         driver, resident, store, here, mib = psutil.Process(self.process.pid), 0, 0, self.processes(), 1024**2
         for process in here:
             with suppress(psutil.Error):

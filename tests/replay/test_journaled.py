@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from distdqn.config import ReplayConfig
-from distdqn.packed import pack
+from distdqn.packed import PackedError, pack
 from distdqn.replay import journal
 from distdqn.replay.journal import Added, JournalPlace, Reprioritized, files, read
 from distdqn.replay.journaled import JournaledShard
@@ -224,6 +224,17 @@ def test_segments_of_another_kind_are_left(tmp_path: Path, make_segments: Make) 
     assert other.stats().transitions == 0 and "of another kind" in other.stats().trouble
     change(other, make_segments, 5, 5)
     assert len(list(read(tmp_path, fits="T=8"))) == 1
+
+
+def test_without_what_unpacks_it_a_journal_stays_and_says_what_is_missing(
+    tmp_path: Path, make_segments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(shard(tmp_path), make_segments, 1, 4)
+    with monkeypatch.context() as without:
+        without.setattr("distdqn.packed.zstandard", None)
+        with pytest.raises(PackedError, match="install zstandard"):
+            shard(tmp_path, 4, epoch=2)
+    assert shard(tmp_path, 4, epoch=3).stats().transitions > 0
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -81,6 +81,26 @@ def test_killed_components_come_back_and_a_stopped_run_is_resumed(tmp_path: Path
     assert values == sorted(values)
 
 
+@pytest.mark.slow
+def test_updates_that_have_not_begun_are_not_waited_for_at_a_stop(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    # a call is some seconds long, and so many wait that all together take longer than a scheduler does
+    queue = (
+        "learner.updates_per_call=300",
+        "learner.batch_size=256",
+        "learner.in_flight=16",
+        "learner.samples_per_insert=100000",
+    )
+    never = ("checkpoint.every_seconds=1000", "evaluation.every_seconds=null", FOREVER)
+    with training("train", *QUICK, *queue, *never, f"run_dir={run}", out=out) as process:
+        wait_for(lambda: last(run, "learner_updates") >= 300, "a call of the learner", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 3
+    summary = json.loads((run / "summary.json").read_text())
+    saved = int(out.read_text().partition("a resume goes on from step-")[2].split()[0])
+    assert saved >= summary["learner_updates"] >= 300
+
+
 FAULTY = (
     "experiment=cartpole",
     "engine=ray",
