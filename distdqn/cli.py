@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distdqn.config import ConfigError, RunConfig
-from distdqn.run_folder import RunFolder
-from distdqn.train import BAD_INPUT, WITH_KEYS, add_options, exit_code, train
+from distdqn.train import BAD_INPUT, WITH_KEYS, add_options, exit_code, go_on, train
 
 EXAMPLES = """examples:
   distdqn train                                        Pong, in a form that fits this machine
@@ -175,19 +174,9 @@ def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.config.stored import load_config, refuse_another_environment
-    from distdqn.envs.registry import check_env
-    from distdqn.runtime.preflight import check, check_resume
+    from distdqn.config.stored import load_config
 
-    config = load_config(known.folder, rest)
-    refuse_another_environment(known.folder, config)
-    spec = check_env(config.env)
-    RunFolder.check(config.run_dir, resume=True)
-    check(config, spec)
-    check_resume(config, spec)
-    from distdqn.runtime.run import resume
-
-    return resume(config, spec)
+    return go_on(load_config(known.folder, rest))
 
 
 def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:

@@ -90,6 +90,11 @@ class RunFolder:
         return path
 
     @staticmethod
+    def holds_a_run(path: str | Path) -> bool:
+        """Whether there is a run to go on with."""
+        return (Path(path) / _CONFIG).is_file()
+
+    @staticmethod
     def next_free(path: str | Path) -> Path:
         """Makes the folder `path`, or the first of PATH-2, PATH-3 and so on that nobody has made. Processes that ask
         for the same one in the same moment get one each. Raises `RunFolderError` where none can be made."""

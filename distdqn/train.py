@@ -31,6 +31,8 @@ def exit_code(run: Callable[[], int]) -> int:
 def add_options(door: argparse.ArgumentParser) -> None:
     """Hydra's own options, which go on to Hydra as they are; here they are told from what nobody knows."""
     door.add_argument("--keys", action="store_true", help="print every key, its default and its meaning, and leave")
+    again = "goes on with the run in run_dir where it is this one: one command for a scheduler that starts jobs again"
+    door.add_argument("--or-resume", action="store_true", help=again)
     door.add_argument("--config-dir", "-cd", metavar="DIR", help="groups of your own: DIR/experiment/mine.yaml")
     door.add_argument("--resolve", action="store_true", help="with --cfg: interpolations as what they stand for")
     door.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
@@ -63,7 +65,7 @@ def train(known: argparse.Namespace, overrides: list[str]) -> int:
     flags = [f"--{name.replace('_', '-')}" for name in switches if getattr(known, name)]
     valued = {"config-dir": known.config_dir, "package": known.package, "cfg": known.cfg, "info": known.info}
     flags += [f"--{name}={value}" for name, value in valued.items() if value]
-    return command_line(flags, overrides, lambda config: exit_code(lambda: _run(config())))
+    return command_line(flags, overrides, lambda config: exit_code(lambda: _run(config(), known.or_resume)))
 
 
 def _complete() -> bool:
@@ -78,18 +80,42 @@ def _complete() -> bool:
     return bool(words) and door in WITH_KEYS
 
 
-def _run(config: RunConfig) -> int:
+def _run(config: RunConfig, or_resume: bool) -> int:
     from distdqn.envs.registry import check_env
     from distdqn.runtime.preflight import check
 
-    spec = check_env(config.env)
     config = _absolute(config)
+    if or_resume:
+        from distdqn.config.stored import refuse_another_run
+
+        if config.named_by_chance:
+            raise ConfigError("run_dir: --or-resume has to be told where the run is, or will be")
+        if RunFolder.holds_a_run(config.run_dir):
+            refuse_another_run(config.run_dir, config)
+            return go_on(config)
+    spec = check_env(config.env)
     if not (config.named_by_chance and Path(config.run_dir).exists()):  # then the next name is as good
         RunFolder.check(config.run_dir)
     check(config, spec)
     from distdqn.runtime.run import train
 
     return train(config, spec)
+
+
+def go_on(config: RunConfig) -> int:
+    """Goes on with the run in `config.run_dir`. Gives the exit code; raises as `train` does."""
+    from distdqn.config.stored import refuse_another_environment
+    from distdqn.envs.registry import check_env
+    from distdqn.runtime.preflight import check, check_resume
+
+    refuse_another_environment(config.run_dir, config)
+    spec = check_env(config.env)
+    RunFolder.check(config.run_dir, resume=True)
+    check(config, spec)
+    check_resume(config, spec)
+    from distdqn.runtime.run import resume
+
+    return resume(config, spec)
 
 
 def _absolute(config: RunConfig) -> RunConfig:

@@ -35,7 +35,10 @@ cd -- "$root"
 step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .
 step types "$venv/bin/mypy"
-if [ $# = 0 ]; then step "a minute of Pong" train_pong; fi
+if [ $# = 0 ]; then
+    step "a minute of Pong" train_pong
+    set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile  # many of them wait for processes
+fi
 step tests "$venv/bin/python" -m pytest -q "$@"
 if [ ${#failed[@]} -gt 0 ]; then
     printf -v names ', %s' "${failed[@]}"

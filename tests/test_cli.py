@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -170,6 +171,8 @@ def test_a_folder_that_is_not_this_runs(refused: Door, run: Path, tmp_path: Path
     (foreign / "thesis.tex").touch()
     assert "already holds a run" in refused("train", "learner.device=cpu", f"run_dir={run}")
     assert "thesis.tex" in refused("train", "learner.device=cpu", f"run_dir={foreign}")
+    assert "thesis.tex" in refused("train", "--or-resume", "learner.device=cpu", f"run_dir={foreign}")
+    assert "run_dir: --or-resume has to be told" in refused("train", "--or-resume", "learner.device=cpu")
     assert "no config.yaml" in refused("resume", str(foreign))
     assert "no config.yaml" in refused("resume", str(tmp_path / "nowhere"))
     with RunFolder.open(run):
@@ -351,6 +354,34 @@ def test_what_is_right_is_begun(begun: Begun, tmp_path: Path) -> None:
     ((config, spec),) = begun
     expected = compose(["experiment=catch", "run_dir=runs/a", "seed=10"])
     assert config == replace(expected, run_dir=str(tmp_path / "runs" / "a")) and spec == check_env(expected.env)
+
+
+def test_one_command_starts_a_run_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = (
+        "experiment=catch",
+        "engine=local",
+        "replay.min_size=200",
+        "evaluation.every_seconds=null",
+        "track=disabled",
+    )
+    more = ("evaluation.final_episodes=2", "tensorboard=false", "screen=lines", "run_dir=run")
+
+    def train(*changes: str) -> int:
+        return main(["train", "--or-resume", *keys, *more, *changes])
+
+    assert train("budget.updates=20") == 0
+    assert "resuming" not in capsys.readouterr().out
+    assert train("budget.updates=40", "learner.batch_size=16") == 0
+    assert "resuming from step-000000000020" in capsys.readouterr().out
+    summary = json.loads(Path("run", "summary.json").read_text())
+    assert (summary["learner_updates"], summary["outcome"]) == (40, "done")
+    assert train("budget.updates=60", "seed=2") == 2
+    assert "holds another run (seed=1 there, 2 here), choose another run_dir" in capsys.readouterr().err
+    assert train("agent.discount=0.5") == 2
+    assert "(agent.discount=" in capsys.readouterr().err
 
 
 def test_runs_of_the_same_second_get_a_folder_each(

@@ -76,3 +76,19 @@ def refuse_another_environment(run_dir: str | Path, config: RunConfig) -> None:
         for name in (f.name for f in fields(made)):
             if name != "protocol" and getattr(made, name) != getattr(asked, name):
                 asked.wrong(name, f"this run plays {made.shown(name)}, and can only go on with that")
+
+
+def refuse_another_run(run_dir: str | Path, config: RunConfig) -> None:
+    """Raises `ConfigError` where the run in `run_dir` is not that of `config`: it has another seed, agent or
+    environment. How it is learned and by how many may differ, since a scheduler may give it another machine."""
+
+    def differs(key: str, made: Any, asked: Any) -> str | None:
+        if isinstance(made, dict) and isinstance(asked, dict):
+            below = (differs(f"{key}.{name}", made.get(name), asked.get(name)) for name in made | asked)
+            return next(filter(None, below), None)
+        return None if made == asked else f"{key}={made} there, {asked} here"
+
+    made, asked = to_mapping(load_config(run_dir)), to_mapping(config)
+    for key in ("seed", "env", "agent"):
+        if line := differs(key, made[key], asked[key]):
+            raise ConfigError(f"run_dir={run_dir}: holds another run ({line}), choose another run_dir")
