@@ -9,7 +9,7 @@ from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine, Handl
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.watch import ROOM_SECONDS, START_SECONDS, Watch
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 1.0
 
 
 class RunFailed(RuntimeError):
@@ -28,7 +28,7 @@ class Components:
 
     Attributes:
         handles: the present life of each component, by name.
-        stopping: nobody is replaced any more.
+        told_to_stop: somebody wants the run to end. stopping: nobody is replaced any more.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Components:
         self.watch = Watch(config, engine, self.calls)
         self.progress = Progress(config.budget, config.actors.count, by_clock=not config.engine.lockstep)
         self.handles: dict[str, Handle] = {}
-        self.stopping = False
+        self.told_to_stop = self.stopping = False
         self._silent_starts = 0
         self._start: dict[str, Callable[[int], None]] = {}
 
@@ -107,10 +107,13 @@ class Components:
         """An answer of a learner that starts. Its patience begins when there is room for it in the cluster.
 
         Raises:
-            ComponentLost: it gave none, or died. RunFailed: nor did the one before it.
+            ComponentLost: it gave none, or died, or the run is to end. RunFailed: nor did the one before it.
         """
         left, placeless = START_SECONDS, 0.0
         while left > 0:
+            if self.told_to_stop:
+                self.stopping = True
+                raise ComponentLost("the run is to end")
             try:
                 answer = self.engine.fetch(ref, WAIT_SECONDS)
             except TimeoutError:

@@ -52,10 +52,9 @@ class Coordinator:
         self.learning = Learning(self.system, self.shards, keeper)
         self.experience = Experience(self.system, self.shards, self.learning.publish)
         self.saving = Saving(self.system, self.shards, keeper, self._log)
-        self.stop = False
-        """Set from outside, to stop early."""
         self._training = True
         self.started = False
+        """Whether there is anything to save; False where it was told to stop while it started."""
         self._next_log = time.monotonic() + config.log_every_seconds
 
     def start(
@@ -81,7 +80,16 @@ class Coordinator:
                 self.saving.save_first()
         except (ComponentLost, ComponentFailed) as error:
             s.replace(s.handles["learner"], str(error))
-        self.started = True
+        self.started = not s.stopping
+
+    @property
+    def stop(self) -> bool:
+        """Set from outside, at any moment, to stop early."""
+        return self.system.told_to_stop
+
+    @stop.setter
+    def stop(self, stop: bool) -> None:
+        self.system.told_to_stop = stop
 
     def run(self) -> bool:
         """Trains; True when the budget is used up, False when it was stopped early."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
@@ -25,6 +26,7 @@ from distdqn.types import EnvSpec, State
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 """Exit codes: done; anything else; bad input; stopped early but resumable."""
 SAVE_SECONDS, FINAL_SECONDS = 15.0, 3600.0
+MOMENT_SECONDS = 1.0
 
 
 def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
@@ -132,6 +134,8 @@ def _run(
             coordinator.start(state["learner"], state["counters"], recorder.last)
         else:
             coordinator.start()
+        if not coordinator.started:
+            raise _Stopped
         recorder.event("running")
         done = coordinator.run()
         recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
@@ -153,6 +157,10 @@ def _run(
         outcome = "stopped"
         return STOPPED
     except Exception:
+        if signals.early:  # what it interrupted may say so in whatever way
+            recorder.event("stopped before it began")
+            outcome = "stopped"
+            return STOPPED
         _save(coordinator)
         raise
     finally:
@@ -179,11 +187,13 @@ class _Stopped(BaseException):
 
 class _Signals:
     """The first SIGINT, SIGTERM or SIGHUP ends the run, after saving where there is something to save, the second ends
-    it at once, also while things are being closed. What is under `with` ends silently where there is nothing yet."""
+    it at once, also while things are being closed. What is under `with` ends silently where there is nothing yet.
+
+    What comes within a moment is the same one: a scheduler tells a job's shell, which tells us, and us, too."""
 
     def __init__(self) -> None:
         self.coordinator: Coordinator | None = None
-        self._came = False
+        self._came: float | None = None
         old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         self._old = {s: handler for s, handler in old.items() if handler != signal.SIG_IGN}  # as nohup asks for
         self.take()
@@ -199,12 +209,20 @@ class _Signals:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        return kind is _Stopped
+        return kind is _Stopped or (self.early and kind is not None and issubclass(kind, Exception))
+
+    @property
+    def early(self) -> bool:
+        """Whether one came before there was anything to stop."""
+        return self._came is not None and self.coordinator is None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
-            os._exit(STOPPED)
-        self._came = True
-        if self.coordinator is None or not self.coordinator.started:
+        now = time.monotonic()
+        if self._came is not None:
+            if now - self._came > MOMENT_SECONDS:
+                os._exit(STOPPED)
+            return
+        self._came = now
+        if self.coordinator is None:
             raise _Stopped
         self.coordinator.stop = True

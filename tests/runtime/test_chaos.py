@@ -364,6 +364,23 @@ def test_learners_that_are_silent_while_they_start_end_the_run(tmp_path: Path) -
         coordinator.start()
 
 
+def test_who_is_told_to_stop_while_the_learner_starts_waits_for_nobody(tmp_path: Path) -> None:
+    config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
+    engine = SilentStart("weights", 1)
+    with coordinated(config, engine, []) as coordinator:
+        asked: list[float | None] = []
+
+        def fetch(ref: Ref, timeout: float | None = None) -> Any:
+            asked.append(timeout)
+            coordinator.stop = True
+            return SilentStart.fetch(engine, ref, timeout)
+
+        engine.fetch = fetch  # type: ignore[method-assign]
+        coordinator.start()
+        assert not coordinator.started and len(asked) == 1
+        assert coordinator.system.progress.faults["learner_restarts"] == 0
+
+
 def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
     config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
     spec, engine = check_env(config.env), LocalEngine()

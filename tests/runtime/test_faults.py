@@ -195,11 +195,14 @@ def test_a_driver_that_was_stopped_blames_nobody_and_saves_when_its_group_is_tol
 
 
 @pytest.mark.slow
-def test_a_signal_before_anything_was_learned_leaves_a_run_that_starts_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["its folder is made", "its learner starts"])
+def test_a_signal_before_anything_was_learned_leaves_a_run_that_starts_anew(tmp_path: Path, moment: str) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     with training("train", *QUICK, FOREVER, f"run_dir={run}", out=out) as process:
-        wait_for((run / "config.yaml").exists, "a folder", process)
+        starts = (run / "config.yaml").exists if "folder" in moment else lambda: workers(process, "_Host")
+        wait_for(starts, moment, process)
         stop(process)
+    assert "Traceback" not in out.read_text()
     with training("resume", str(run), "budget.env_frames=20000", out=out) as process:
         assert process.wait(timeout=120) == 0
     assert "no checkpoint yet, starts from the beginning" in out.read_text()
