@@ -1,4 +1,4 @@
-"""The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `doctor`."""
+"""The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `launch`, `doctor`."""
 
 import argparse
 import os
@@ -30,6 +30,13 @@ BENCH_EXAMPLES = """examples:
   distdqn bench                                                Pong, in a form that fits this machine
   distdqn bench --seconds 1 experiment=catch engine=local      a quick look
   distdqn bench --out apex.json experiment=apex actors.count=32 learner.device=cuda
+"""
+
+LAUNCH_EXAMPLES = """examples:
+  distdqn launch cluster=local experiment=cartpole             goes on when the terminal is closed
+  distdqn launch cluster=slurm cluster.head.nodes=4 cluster.head.gres=gpu:1 experiment=apex --dry-run
+  distdqn launch cluster=slurm cluster.head.gres=gpu:1 cluster.actors.nodes=8 cluster.actors.cpus=64 experiment=apex
+  distdqn launch --config-dir sites cluster=mine experiment=r2d2 seed=2        the site is in sites/cluster/mine.yaml
 """
 
 
@@ -163,6 +170,16 @@ def _parser() -> argparse.ArgumentParser:
     seconds = "for each stage (default: 5); the whole system takes six times as long"
     option("--seconds", type=above_zero, default=5.0, metavar="S", help=seconds)
     option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
+    option = add_door(
+        _launch,
+        "train on a cluster, by one command",
+        usage="distdqn launch cluster=NAME [--dry-run] [--config-dir DIR] [KEY=VALUE ...]",
+        description="Sends a run to where cluster=NAME says, a file in conf/cluster or in DIR/cluster. Keys are those\n"
+        "of train, and cluster.KEY=VALUE those of the site.",
+        epilog=LAUNCH_EXAMPLES,
+    )
+    option("--dry-run", action="store_true", help="print what would be sent, and leave")
+    option("--config-dir", "-cd", metavar="DIR", help="groups of your own: DIR/cluster/mine.yaml")
     add_door(_doctor, "what this machine has and what it would run")
     return parser
 
@@ -250,6 +267,12 @@ def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.bench.main import bench
 
     return bench(overrides, known.seconds, known.out)
+
+
+def _launch(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.launch.main import launch
+
+    return launch(overrides, known.config_dir, known.dry_run)
 
 
 def _doctor(known: argparse.Namespace, rest: list[str]) -> int:

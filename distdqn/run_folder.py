@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _LOCK, _CONFIG, _HALF_MADE = "run.lock", "config.yaml", ".config.yaml.tmp"
+_LAUNCH = "launch"
+"""How it was launched, which is there before the run."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 """What flock says where a file system has no locks; the last one an NFS without its lock service."""
 
@@ -165,7 +167,7 @@ def _refuse_occupied(path: Path) -> None:
     if (path / _CONFIG).is_file() and any((path / n).exists() for n in (_LOCK, "metrics.jsonl", "checkpoints")):
         how = f"`distdqn resume {path}` goes on with it, or choose another run_dir"
         raise RunFolderError(f"{path} already holds a run: {how}")
-    if other := {p.name for p in path.iterdir()} - {_LOCK, _HALF_MADE}:
+    if other := {p.name for p in path.iterdir()} - {_LOCK, _HALF_MADE, _LAUNCH}:
         raise RunFolderError(f"{path} is not empty and holds no run (there is {min(other)}): choose another run_dir")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,9 +34,11 @@ _RUN_DIR = "${run_dir:${name}}"
 """Where nobody says anything else."""
 
 
-def compose(overrides: Sequence[str]) -> RunConfig:
-    """The config that Hydra makes of `overrides`, resolved and checked. Raises `ConfigError`, which names the key."""
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfig:
+    """The config that Hydra makes of `overrides`, with groups of one's own in `config_dir`, resolved and checked.
+    Raises `ConfigError`, which names the key."""
     texts = _prepare(overrides, sweep=False)
+    texts += [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             values = hydra.compose("config", texts, return_hydra_config=True)

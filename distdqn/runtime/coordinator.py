@@ -69,6 +69,7 @@ class Coordinator:
             s.limiter.refill(0)
             self.saving.restore(counters)
             self.shards.restore(counters.get("replay"))
+        self.learning.make_learner()
         for i in range(self.config.replay.shards):
             self.shards.start(i)
         for i in range(self.config.actors.count):

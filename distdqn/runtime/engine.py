@@ -44,12 +44,13 @@ class Handle:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one component takes of a machine; `spread` prefers machines that run few of its kind, `yields` lets the
-    others have the core where both want it."""
+    """What one component takes of a machine; `spread` prefers machines that run few of its kind, `here` the one that
+    this process is on, `yields` lets the others have the core where both want it."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     spread: bool = False
+    here: bool = False
     yields: bool = False
 
 

@@ -23,16 +23,24 @@ class Learning:
         self._published = 0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
-        system.starts("learner", lambda _: self.start_learner(self._saved()))
+        system.starts("learner", self._start_anew)
+
+    def make_learner(self) -> None:
+        """Asks for the learner's process, before anybody else takes its room."""
+        self.system.handles["learner"] = self.system.roster.learner()
 
     def start_learner(self, state: State | None) -> None:
-        """Starts the learner, from a checkpoint's state where there is one, and waits for its weights."""
-        s = self.system
-        learner = s.handles["learner"] = s.roster.learner()
+        """Hands the learner a checkpoint's state where there is one, and waits for its weights."""
+        s, learner = self.system, self.system.handles["learner"]
         if state is not None:
             s.first_answer(learner, s.engine.call(learner, "restore", state)[0])
         (s.weights,) = s.engine.call(learner, "weights")
         s.version = self._published = s.first_answer(learner, s.weights).version
+
+    def _start_anew(self, index: int) -> None:
+        state = self._saved()
+        self.make_learner()
+        self.start_learner(state)
 
     def _saved(self) -> State | None:
         """What a learner that died is restored from; None where nothing was learned yet."""

@@ -38,6 +38,7 @@ if token() is not None:
 
 import ray
 import ray.exceptions as errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _FULL = (errors.ObjectStoreFullError, errors.OutOfDiskError)
 _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
@@ -144,6 +145,11 @@ class RayEngine:
             options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
             if needs.spread:
                 options["scheduling_strategy"] = "SPREAD"
+            if needs.here and not self._own:
+                here = ray.get_runtime_context().get_node_id()
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(
+                    here, soft=True, _spill_on_unavailable=True
+                )
             host = self._hosts[home] = _Host.options(**options).remote(needs.yields, name, build, *args)  # type: ignore[attr-defined]
         self._components[name] = (handle, host)
         return handle
@@ -220,6 +226,16 @@ class RayEngine:
         self._components.clear()
         self._hosts.clear()
         ray.shutdown()
+
+
+def machines(address: str) -> int:
+    """How many machines the cluster at HOST:PORT has at present; 0 where nobody answers."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    try:
+        nodes = raylet.GcsClient(address=address).get_all_node_info(timeout=10)
+    except Exception:  # one class of error for each way in which a head is not there yet
+        return 0
+    return sum(node.state == 0 for node in nodes.values())
 
 
 def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:

@@ -63,7 +63,7 @@ class Roster:
         """Starts the learner; every life and session begins with the same weights until it is restored."""
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
-        needs = Needs(c.learner.threads, self.gpus)
+        needs = Needs(c.learner.threads, self.gpus, here=True)
         return self.engine.start("learner", needs, Learner, c.agent, c.learner, self.spec, seed)
 
     def evaluator(self) -> Handle:

@@ -1,0 +1,114 @@
+"""Several hosts on this machine: each has its own network, name, processes, shared memory and scratch disk; the rest of
+the disk is shared by all, as on a cluster with NFS. Needs root and `ip` (iproute2)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+BRIDGE, NET = "dqbr", "10.77.0"
+SCRATCH = ("/tmp/ray", "/tmp/distdqn-root")
+
+
+def missing() -> str:
+    """Why there can be no hosts here; empty where there can."""
+    if os.geteuid():
+        return "hosts of their own need root"
+    if shutil.which("ip") is None:
+        return "hosts of their own need ip, of the package iproute2"
+    probe = subprocess.run(["ip", "netns", "add", "dqprobe"], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", "dqprobe"], capture_output=True)
+    return f"this kernel gives no hosts: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def run(*command: object, check: bool = True, seconds: float = 60) -> str:
+    """Output of a command; `AssertionError` with what it says where it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=seconds)
+    assert not check or done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr or done.stdout}"
+    return done.stdout
+
+
+class Hosts:
+    """Hosts node1 to nodeN, with the addresses 10.77.0.11 and so on; this machine is 10.77.0.1."""
+
+    def __init__(self, number: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="distdqn-hosts-"))
+        self.names = {i: f"node{i}" for i in range(1, number + 1)}
+        self._inits: dict[int, int] = {}
+        self._outer: list[subprocess.Popen[bytes]] = []
+        known = ["127.0.0.1 localhost", f"{NET}.1 login", *(f"{self.address(i)} {n}" for i, n in self.names.items())]
+        (self.folder / "hosts").write_text("\n".join(known) + "\n")
+        try:
+            self._up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _up(self) -> None:
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "addr", "add", f"{NET}.1/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        for i, name in self.names.items():
+            run("ip", "netns", "add", name)
+            run("ip", "link", "add", f"dqv{i}", "type", "veth", "peer", "name", "eth0", "netns", name)
+            run("ip", "link", "set", f"dqv{i}", "master", BRIDGE, "up")
+            inside = ("ip", "netns", "exec", name)
+            run(*inside, "ip", "link", "set", "lo", "up")
+            run(*inside, "ip", "addr", "add", f"{self.address(i)}/24", "dev", "eth0")
+            run(*inside, "ip", "link", "set", "eth0", "up")
+            scratch = "; ".join(f"mkdir -p {p}; mount -t tmpfs -o mode=1777,size=4g none {p}" for p in SCRATCH)
+            first = f"""hostname {name}; {scratch}; mount -t tmpfs -o mode=1777,size=4g none /dev/shm
+                mount --bind {self.folder / "hosts"} /etc/hosts; echo ready
+                while :; do sleep 3600 & wait; done"""  # it reaps whoever has lost its parent
+            spaces = ("--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
+            command = [*inside, "unshare", *spaces, "bash", "-c", first]
+            outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            assert outer.stdout is not None and outer.stdout.readline() == b"ready\n", f"{name} does not start"
+            self._outer.append(outer)
+            (init,) = psutil.Process(outer.pid).children()
+            self._inits[i] = init.pid
+
+    @staticmethod
+    def address(i: int) -> str:
+        """Of host i."""
+        return f"{NET}.{10 + i}"
+
+    def on(self, i: int, *command: object) -> list[str]:
+        """The command that runs `command` on host i, in this working directory."""
+        return ["nsenter", "-t", str(self._inits[i]), "--all", f"--wd={Path.cwd()}", *map(str, command)]
+
+    def spawn(self, i: int, *command: object, log: Path) -> subprocess.Popen[bytes]:
+        """Starts a process on host i."""
+        with open(log, "ab") as out:
+            return subprocess.Popen(self.on(i, *command), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    def cut(self, i: int) -> None:
+        """Pulls the cable of host i."""
+        run("ip", "link", "set", f"dqv{i}", "down")
+
+    def mend(self, i: int) -> None:
+        """Puts it back."""
+        run("ip", "link", "set", f"dqv{i}", "up")
+
+    def close(self) -> None:
+        """Ends every process of every host."""
+        for init in self._inits.values():
+            with suppress(ProcessLookupError):
+                os.kill(init, signal.SIGKILL)
+        for outer in self._outer:
+            outer.kill()
+            outer.wait()
+        time.sleep(0.2)
+        for i, name in self.names.items():
+            run("ip", "link", "del", f"dqv{i}", check=False)
+            run("ip", "netns", "del", name, check=False)
+        run("ip", "link", "del", BRIDGE, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""A real Slurm on the hosts of `hosts`, without systemd and cgroups. Needs the packages slurmctld, slurmd, slurm-client
+and munge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.hosts import NET, Hosts, run
+
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
+SETTINGS = """ClusterName=dq
+SlurmctldHost=login({net}.1)
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=cred_expire=5
+StateSaveLocation={folder}/ctld
+SlurmdSpoolDir={folder}/%n
+SlurmctldPidFile={folder}/ctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/ctld.log
+SlurmdLogFile={folder}/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+KillWait=20
+MinJobAge=3600
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=2,batch_sched_delay=1,bf_hetjob_immediate
+NodeName=node[1-{number}] NodeAddr={net}.[11-{last}] CPUs={cpus} RealMemory=4000
+PartitionName=low Nodes=node[1-{number}] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
+PartitionName=high Nodes=node[1-{number}] MaxTime=60 PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def missing() -> str:
+    """Why there can be no Slurm here; empty where there can."""
+    there = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    gone = [name for name in PROGRAMS if shutil.which(name, path=there) is None]
+    return f"Slurm needs {', '.join(gone)}" if gone else ""
+
+
+class Slurm:
+    """Its controller is called login and runs on this machine; each host is a node of `cpus` cores.
+
+    Attributes:
+        environment: what sends Slurm's commands here.
+    """
+
+    def __init__(self, hosts: Hosts, cpus: int) -> None:
+        self.hosts, self.folder = hosts, hosts.folder / "slurm"
+        self.folder.mkdir()
+        number, config = len(hosts.names), self.folder / "slurm.conf"
+        last = 10 + number
+        config.write_text(SETTINGS.format(net=NET, folder=self.folder, number=number, last=last, cpus=cpus))
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # to look for another would fail here
+        for name in ("ctld", *hosts.names.values()):
+            (self.folder / name).mkdir()
+        self.environment = {**os.environ, "SLURM_CONF": str(config), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._munge()
+        login = f"hostname login; mount --bind {hosts.folder}/hosts /etc/hosts; exec slurmctld -D"
+        self._start(["unshare", "--uts", "--mount", "bash", "-c", login], "ctld")
+        for i, name in hosts.names.items():
+            self._start(hosts.on(i, "slurmd", "-D", "-N", name), name)
+        self.wait_for(
+            lambda: self("sinfo", "-h", "-t", "idle", "-p", "low", "-o", "%D").strip() == str(number), "nodes"
+        )
+
+    def _munge(self) -> None:
+        folder = Path("/run/munge")
+        folder.mkdir(exist_ok=True)
+        shutil.chown(folder, "munge")
+        self._munged = not (folder / "munge.socket.2").exists()
+        if self._munged:
+            run("runuser", "-u", "munge", "--", "/usr/sbin/munged")
+
+    def _start(self, command: list[str], name: str) -> None:
+        with open(self.folder / f"{name}.out", "ab") as out:
+            more: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "env": self.environment}
+            self._started.append(subprocess.Popen(command, **more))
+
+    def __call__(self, *command: object) -> str:
+        """Output of one of Slurm's commands."""
+        words = [str(part) for part in command]
+        return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=60).stdout
+
+    def state(self, job: str) -> str:
+        """Of a job: RUNNING, PENDING, COMPLETED and so on."""
+        shown = self("scontrol", "show", "job", job)
+        return shown.partition("JobState=")[2].split(maxsplit=1)[0] if "JobState=" in shown else "GONE"
+
+    def restarts(self, job: str) -> int:
+        """How often a job was put back into the queue."""
+        return int(self("scontrol", "show", "job", job).partition("Restarts=")[2].split()[0])
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+        """The first truthy value of `condition`."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := condition():
+                return value
+            time.sleep(0.3)
+        raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+    def close(self) -> None:
+        """Ends all jobs and daemons."""
+        self("scancel", "--state=RUNNING")
+        self("scancel", "--state=PENDING")
+        for process in self._started:
+            process.terminate()
+        for process in self._started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            process.kill()
+            process.wait()
+        if self._munged:
+            with suppress(OSError, ValueError):
+                os.kill(int(Path("/run/munge/munged.pid").read_text()), 15)

@@ -1,0 +1,164 @@
+"""What `distdqn launch` sends, and that it sends nothing where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from distdqn.cli import main
+
+SLURM = ("launch", "cluster=slurm", "experiment=catch", "learner.device=cpu")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What Slurm's command says and does is in this file."""
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '4711;cluster'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+def shown(capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The job of a dry run."""
+    assert main([*SLURM, "--dry-run", *more]) == 0
+    text = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    return text
+
+
+def refused(capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    before = set(Path().rglob("*"))
+    assert main([*SLURM, *more]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and set(Path().rglob("*")) == before
+    return err
+
+
+def options(text: str) -> list[str]:
+    return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+
+
+def driver(text: str) -> list[str]:
+    """The arguments that the job gives to `train`."""
+    (line,) = (line for line in text.splitlines() if "distdqn.cli train" in line)
+    words = line.partition("distdqn.cli ")[2].removesuffix(" &")
+    asked = subprocess.run(
+        ["bash", "-c", f"address=there:1 run=/its/run; printf '%s\\0' {words}"], capture_output=True, text=True
+    )
+    return asked.stdout.split("\0")[:-1]
+
+
+def test_a_job_of_one_kind_of_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+    site = ("cluster.head.nodes=3", "cluster.head.cpus=16", "cluster.time=90", "cluster.head.gres='gpu:1'")
+    text = shown(capsys, *site, "cluster.account=rl", "cluster.head.options={mail-type: END, contiguous: null}")
+    asked = options(text)
+    for option in ("nodes=3", "cpus-per-task=16", "time=90", "gres=gpu:1", "account=rl", "mail-type=END", "requeue"):
+        assert f"--{option}" in asked
+    assert "--contiguous" in asked and "--signal=B:USR1@120" in asked and "hetjob" not in asked
+    assert not [option for option in asked if "None" in option]
+    others = 1 + 1 + 1  # learner, shard, evaluator
+    assert f"actors.count={3 * 16 - others}" in driver(text)
+    assert "step 2 16 " in text and "ready 3 300" in text and "step 4" not in text
+
+
+def test_a_job_of_two_kinds_of_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ("cluster.head.cpus=8", "cluster.actors.nodes=2", "cluster.actors.cpus=64", "cluster.actors.partition=cpu")
+    text = shown(capsys, *kinds, "cluster.requeue=false")
+    first, _, second = text.partition("#SBATCH hetjob")
+    assert "--partition" not in first and "--partition=cpu" in second and "--cpus-per-task=64" in second
+    assert "step 2 64 --het-group=1" in text and "ready 3 300" in text and "again=no;" in text
+    assert "actors.count=133" in driver(text)
+
+
+def test_words_reach_the_run_as_they_were_typed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = shown(capsys, "actors.count=3", "note='a $HOME `b` \"c\"'", f"run_dir='{tmp_path}/my run'")
+    found = driver(text)
+    assert found[:2] == ["train", "--or-resume"] and "note='a $HOME `b` \"c\"'" in found
+    assert found[-2:] == ["engine.address=there:1", "run_dir=/its/run"] and "actors.count=3" in found
+    assert f"run={shlex.quote(f'{tmp_path}/my run')}" in text.splitlines()
+
+
+def test_a_site_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "sites" / "cluster").mkdir(parents=True)
+    own = tmp_path / "sites" / "cluster" / "mine.yaml"
+    own.write_text("defaults: [slurm, _self_]\naccount: rl\nsetup: [module load python, ulimit -n 65536]\n")
+    assert main(["launch", "--dry-run", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 0
+    text = capsys.readouterr().out
+    assert "--account=rl" in options(text) and "--time=24:00:00" in options(text)
+    assert "module load python\nulimit -n 65536\n" in text
+    assert driver(text)[2:4] == ["--config-dir", str(tmp_path / "sites")]
+
+
+def test_it_is_submitted_and_kept(capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path) -> None:
+    assert main([*SLURM, "run_dir=run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    job = tmp_path / "run" / "launch" / "job.sbatch"
+    assert said[0] == "job 4711: catch, 5 actors on 1 node" and said[-1] == f"folder {tmp_path / 'run'}"
+    assert said[1].endswith(f"{tmp_path}/run/launch/job-4711.log") and "scancel" in said[2] and str(job) in said[3]
+    assert "#SBATCH --job-name=catch" in job.read_text()
+
+
+def test_what_is_wrong_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path
+) -> None:
+    for wrong, named in (
+        ("cluster.partition=gpu", "cluster.partition: unknown key, allowed here: account"),
+        ("cluster.head.options={--mail: 1}", "--mail is not an option of sbatch"),
+        ("cluster.head.cpus=2", "cluster.head.cpus: 2 cores in all, this run takes at least 4"),
+        ("cluster.head.nodes=0", "cluster.head.nodes=0: must be at least 1"),
+        ("engine.address=auto", "engine.address=auto: the launcher says it"),
+        ("learner.batch_size=0", "learner.batch_size=0: must be"),
+        ("cluster=kuberay", "cluster: say once where to"),
+    ):
+        assert named in refused(capsys, wrong)
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: no' >&2\nexit 1\n")
+    assert "cluster=slurm: sbatch: error: invalid partition specified: no" in refused(capsys)
+    sbatch.unlink()
+    os.environ["PATH"] = str(sbatch.parent)  # put back by the fixture
+    assert "there is no sbatch here; --dry-run shows the job" in refused(capsys)
+    assert main(["launch", "cluster=nowhere"]) == 2
+    assert "cluster=nowhere: must be one of local, slurm; --config-dir has more" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_this_machine_trains_on_without_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    keys = ("experiment=catch", "engine=local", "replay.min_size=200", "evaluation.every_seconds=null")
+    more = ("evaluation.final_episodes=2", "tensorboard=false", "track=disabled", "run_dir=run")
+
+    def launch(budget: str) -> int:
+        assert main(["launch", "cluster=local", *keys, *more, budget]) == 0
+        return int(capsys.readouterr().out.split()[1])
+
+    def ended(pid: int) -> bool:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+
+    first = launch("budget.env_frames=100000000")
+    log, summary = tmp_path / "run" / "launch" / "run.log", tmp_path / "run" / "summary.json"
+    end = time.monotonic() + 120
+    while "running" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.1)
+    os.kill(first, signal.SIGTERM)
+    while not ended(first) and time.monotonic() < end:
+        time.sleep(0.1)
+    before = json.loads(summary.read_text())
+    assert before["outcome"] == "stopped"
+    second = launch(f"budget.env_frames={int(before['env_frames']) + 2000}")
+    while not ended(second) and time.monotonic() < end:
+        time.sleep(0.1)
+    after = json.loads(summary.read_text())
+    assert after["outcome"] == "done" and "resuming from" in log.read_text()
