@@ -132,7 +132,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     os.environ["PATH"] = str(sbatch.parent)  # put back by the fixture
     assert "there is no sbatch here; --dry-run shows the job" in refused(capsys)
     assert main(["launch", "cluster=nowhere"]) == 2
-    assert "cluster=nowhere: must be one of local, slurm; --config-dir has more" in capsys.readouterr().err
+    assert "cluster=nowhere: must be one of local, slurm, or a file of yours (--config-dir)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
