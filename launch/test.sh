@@ -2,7 +2,10 @@
 # Format, lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
 # without any, Pong is also trained for a minute by all its processes, as a user would.
 #
+# --cluster first: those too that need several hosts and a Slurm, which are made of this machine, by root.
+#
 #   launch/test.sh
+#   launch/test.sh --cluster tests/cluster
 #   launch/test.sh tests/replay -k tree
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
@@ -30,15 +33,21 @@ PYTHON
     rm -rf -- "${folder%/run}"
 }
 
+if [ "${1-}" = --cluster ]; then
+    shift
+    export DISTDQN_CLUSTER=1
+    needed=(slurmctld slurmd slurm-client munge iproute2)
+    if ! dpkg --status "${needed[@]}" >/dev/null 2>&1; then
+        say "installing ${needed[*]}"
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends "${needed[@]}"
+    fi
+fi
 set_up_venv dev
 cd -- "$root"
 step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .
 step types "$venv/bin/mypy"
-if [ $# = 0 ]; then
-    step "a minute of Pong" train_pong
-    set -- --numprocesses=auto --maxprocesses=4 --dist=loadfile  # many of them wait for processes
-fi
+if [ $# = 0 ]; then step "a minute of Pong" train_pong; fi
 step tests "$venv/bin/python" -m pytest -q "$@"
 if [ ${#failed[@]} -gt 0 ]; then
     printf -v names ', %s' "${failed[@]}"

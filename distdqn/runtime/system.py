@@ -13,6 +13,8 @@ from distdqn.types import ShardStats
 
 FULL_SECONDS = 1.0
 """Pause of all asking where the object store has no room."""
+ARRIVED_SECONDS = 1.0
+"""After this time a call has reached its component, where it may still wait for its turn."""
 _ABOUT_STATE = {"start", "cut", "add", "sample", "update_priorities", "update", "weights", "state"}
 """Calls whose effect is gone when the component that answered has died since."""
 
@@ -140,9 +142,11 @@ class System(Components):
             raise ComponentLost(f"{call.handle.name}.{call.method}: {error}") from None
 
     def cancel(self, method: str) -> None:
-        """Takes back the calls of `method` that have not begun."""
+        """Takes back the calls of `method` that have not begun and were not asked just now: where one is taken back
+        whose arguments Ray is still looking for, the component never answers anything again."""
         for call in self.calls.of(method):
-            self.engine.cancel(call.refs[-1])
+            if self.calls.clock - call.asked > ARRIVED_SECONDS:
+                self.engine.cancel(call.refs[-1])
 
     def drain(self) -> None:
         """Answers every call in the order in which it was asked, those that this brings about too."""

@@ -381,6 +381,20 @@ def test_who_is_told_to_stop_while_the_learner_starts_waits_for_nobody(tmp_path:
         assert coordinator.system.progress.faults["learner_restarts"] == 0
 
 
+def test_what_was_asked_just_now_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
+    engine, taken_back = LocalEngine(), list[Ref]()
+    monkeypatch.setattr(engine, "cancel", taken_back.append)
+    with coordinated(config, engine, []) as coordinator:
+        coordinator.start()
+        s = coordinator.system
+        first = s.ask("learner", "weights")
+        s.calls.clock += 2
+        s.ask("learner", "weights")
+        s.cancel("weights")
+    assert taken_back == [first.refs[-1]]
+
+
 def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
     config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
     spec, engine = check_env(config.env), LocalEngine()
