@@ -11,7 +11,6 @@ from pathlib import Path
 from subprocess import Popen
 
 import psutil
-from ray.util import get_node_ip_address
 
 from tests.laboratory.running import Run
 
@@ -35,11 +34,12 @@ class Nodes:
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
         run.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        run.environment["RAY_TMPDIR"] = str(folder)  # a killed head leaves its address where others would look for one
         run.environment |= {
             f"RAY_health_check_{name}{'_ms' * (value > 9)}": str(value) for name, value in NOTICE.items()
         }
         # not 127.0.0.1: Ray puts the machine's own address in its place
-        self.address = f"{get_node_ip_address()}:{self.port}"
+        self.address = f"{_own_address()}:{self.port}"
         self.head = self._start(1, "--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
         machine = (f"--address={self.address}", f"--num-cpus={CPUS}")
         self.machines = [self._start(number, *machine) for number in (2, 3)]
@@ -78,6 +78,17 @@ class Nodes:
                 with suppress(psutil.Error):
                     process.kill()
             machine.wait()
+
+
+def _own_address() -> str:
+    """This machine's address in its network, as Ray finds it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("8.8.8.8", 80))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
 
 
 def _free_port() -> int:
