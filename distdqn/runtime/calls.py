@@ -20,6 +20,7 @@ class Call:
     asked: float
     task: "Task | None" = None
     answered: bool = False
+    taken_back: bool = False
     value: Any = None
     error: NoAnswer | None = None
 

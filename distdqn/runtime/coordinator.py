@@ -128,10 +128,11 @@ class Coordinator:
         deadline = time.monotonic() + timeout
         if self.stop or not evaluate:
             self.system.stopping = True
-            self.system.cancel("update")
         self.saving.save(evaluate, final=True)
         while time.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
             self.system.stopping |= self.stop
+            if self.system.stopping:
+                self.system.cancel("update")
             for call in self.system.calls.ready(timeout=0.2):
                 if call.method in (*Saving.METHODS, "update", "add"):
                     self.system.answer(call)

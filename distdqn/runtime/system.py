@@ -143,9 +143,10 @@ class System(Components):
 
     def cancel(self, method: str) -> None:
         """Takes back the calls of `method` that have not begun and were not asked just now: where one is taken back
-        whose arguments Ray is still looking for, the component never answers anything again."""
+        whose arguments Ray is still looking for, the component never answers anything again. To be repeated."""
         for call in self.calls.of(method):
-            if self.calls.clock - call.asked > ARRIVED_SECONDS:
+            if not call.taken_back and self.calls.clock - call.asked > ARRIVED_SECONDS:
+                call.taken_back = True
                 self.engine.cancel(call.refs[-1])
 
     def drain(self) -> None:

@@ -390,9 +390,12 @@ def test_what_was_asked_just_now_is_not_taken_back(tmp_path: Path, monkeypatch: 
         s = coordinator.system
         first = s.ask("learner", "weights")
         s.calls.clock += 2
-        s.ask("learner", "weights")
+        second = s.ask("learner", "weights")
         s.cancel("weights")
-    assert taken_back == [first.refs[-1]]
+        assert taken_back == [first.refs[-1]]
+        s.calls.clock += 2
+        s.cancel("weights")
+        assert taken_back == [first.refs[-1], second.refs[-1]]
 
 
 def test_the_clocks_of_saving_go_on_after_a_resume(tmp_path: Path) -> None:
