@@ -59,7 +59,7 @@ class SlurmConfig(Section):
     account: str | None = None
     qos: str | None = None
     time: str | int | None = None
-    """Limit of a job, in minutes or as 1-12:00:00: the run is saved before it, and goes on in the next job."""
+    """Limit of a job, in minutes or as "12:00:00" (in quotes): the run is saved before it and goes on in the next."""
     warning_s: int = number(120, 30, 3600)
     """Seconds before that limit at which the run is told to save."""
     requeue: bool = True
@@ -107,7 +107,7 @@ def compose_cluster(name: str, overrides: Sequence[str], config_dir: str | None)
             values: Any = OmegaConf.to_container(hydra.compose(f"cluster/{name}", texts), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise as_config_error(error) from None
-    site = values["cluster"]
+    site = values.get("cluster") or {}
     if site.get("kind") not in SITES:
         raise ConfigError(f"cluster.kind={site.get('kind')}: must be one of {', '.join(SITES)}")
     return from_mapping(SITES[site["kind"]], site, "cluster")

@@ -16,6 +16,7 @@ from distdqn.launch import slurm
 from distdqn.run_folder import RunFolder
 
 OURS = ("engine.address", "engine.kind", "engine")
+"""Keys that the launcher sets."""
 
 
 def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool) -> int:
@@ -24,25 +25,29 @@ def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool) -> i
     Raises:
         ConfigError: one line that names the key and what is allowed; then nothing was sent or left.
     """
-    about_site = [text for text in overrides if text.lstrip("+").startswith(("cluster=", "cluster."))]
-    names = [text.partition("=")[2] for text in about_site if "=" in text and text.lstrip("+").startswith("cluster=")]
+    about_site = [text for text in overrides if _key(text).partition(".")[0] == "cluster"]
+    names = [text.partition("=")[2] for text in about_site if _key(text) == "cluster"]
     if len(names) != 1:
         raise ConfigError("cluster: say once where to, as cluster=slurm")
     rest = [text for text in overrides if text not in about_site]
-    site = compose_cluster(names[0], [t for t in about_site if "cluster=" not in t], config_dir)
+    site = compose_cluster(names[0], [text for text in about_site if _key(text) != "cluster"], config_dir)
     joins = not isinstance(site, LocalConfig)
     for text in rest:
-        if joins and text.lstrip("+").partition("=")[0] in OURS:
+        if joins and _key(text) in OURS:
             raise ConfigError(f"{text}: the launcher says it, since the cluster begins with the job")
     config = compose([*rest, *(["engine.address=auto"] if joins else [])], config_dir)
     run_dir = Path(config.run_dir).absolute()
     _check(config, run_dir)
-    arguments = [text for text in rest if not text.lstrip("+").startswith("run_dir=")]
+    arguments = [text for text in rest if _key(text) != "run_dir"]
     if config_dir:
         arguments = ["--config-dir", str(Path(config_dir).absolute()), *arguments]
     if isinstance(site, SlurmConfig):
         return _slurm(site, config, run_dir, arguments, dry_run)
     return _local(run_dir, arguments, dry_run)
+
+
+def _key(text: str) -> str:
+    return text.lstrip("+").partition("=")[0]
 
 
 def _check(config: RunConfig, run_dir: Path) -> None:
@@ -74,7 +79,7 @@ def _slurm(site: SlurmConfig, config: RunConfig, run_dir: Path, arguments: list[
     from distdqn.envs.registry import check_env
     from distdqn.runtime.preflight import object_store_bytes
 
-    if not any(text.lstrip("+").startswith("actors.count=") for text in arguments):
+    if "actors.count" not in map(_key, arguments):
         count = actors_for(config, site.cpus)
         arguments = [*arguments, f"actors.count={count}"]
         config = replace(config, actors=replace(config.actors, count=count))

@@ -5,7 +5,8 @@ import secrets
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
@@ -27,6 +28,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 """Exit codes: done; anything else; bad input; stopped early but resumable."""
 SAVE_SECONDS, FINAL_SECONDS = 15.0, 3600.0
 MOMENT_SECONDS = 1.0
+"""Signals within it are one."""
 
 
 def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
@@ -96,7 +98,8 @@ def _join(config: RunConfig, spec: EnvSpec, signals: "_Signals") -> Engine | Non
     """The engine of a cluster that is there already; None where the run starts its own."""
     if config.engine.kind != "ray" or config.engine.address is None:
         return None
-    engine = make_engine(config, spec)
+    with signals.starting():
+        engine = make_engine(config, spec)
     signals.take()  # anew: Ray has put a handler of its own in their place
     return engine
 
@@ -120,12 +123,13 @@ def _run(
     def sum_up(outcome: str) -> bool:
         count = coordinator.system.progress.count if coordinator else {}
         accounts = {"transitions": {k: count[k] for k in ("emitted", "stored", "dropped", "lost")}} if count else {}
-        return recorder.summary({"outcome": outcome, **keeper.final, **accounts})
+        return folder.ours and recorder.summary({"outcome": outcome, **keeper.final, **accounts})
 
     try:
         recorder.event("starting" if not state else "resuming")
         if engine is None:
-            engine = make_engine(config, spec)
+            with signals.starting():
+                engine = make_engine(config, spec)
         signals.take()  # anew, as in `_join`
         roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
@@ -157,17 +161,13 @@ def _run(
         outcome = "stopped"
         return STOPPED
     except Exception:
-        if signals.early:  # what it interrupted may say so in whatever way
-            recorder.event("stopped before it began")
-            outcome = "stopped"
-            return STOPPED
         _save(coordinator)
         raise
     finally:
         keeper.close()
         if outcome == "stopped":
             recorder.event(keeper.where_a_resume_goes_on())
-        if folder.ours and outcome != "done":
+        if outcome != "done":
             sum_up(outcome)
         recorder.close(hurry=outcome == "stopped")
         if engine is not None:
@@ -209,12 +209,17 @@ class _Signals:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        return kind is _Stopped or (self.early and kind is not None and issubclass(kind, Exception))
+        return kind is _Stopped
 
-    @property
-    def early(self) -> bool:
-        """Whether one came before there was anything to stop."""
-        return self._came is not None and self.coordinator is None
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """What a signal interrupts here, in Ray's C++ code, may say so in whatever way: it is `_Stopped`."""
+        try:
+            yield
+        except Exception:
+            if self._came is not None:
+                raise _Stopped from None
+            raise
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -263,4 +263,4 @@ def look(run: Run, found: Found, cell: Cell) -> None:
     while (left := run.left()) and time.monotonic() < end:
         time.sleep(0.5)
     if left:
-        found.wrong.append(f"left: {', '.join(sorted(set(left)))}")
+        found.wrong.append(f"left: {', '.join(left)}")

@@ -40,6 +40,8 @@ def soak(minutes: float, every: float, seed: int, console: Console) -> dict[str,
             code = run.process.wait(timeout=600)
         finally:
             run.end()
+        if code:
+            console.print("\n".join(run.out.read_text(errors="replace").splitlines()[-20:]), markup=False)
         summary = json.loads((run.folder / "summary.json").read_text())
     rest = looks[len(looks) // 4 :]  # the replay is full by then
     grows = {n: slope([x["minute"] for x in rest], [x[n] for x in rest]) for n in rest[0] if n != "minute"}

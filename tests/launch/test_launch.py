@@ -96,6 +96,9 @@ def test_words_reach_the_run_as_they_were_typed(capsys: pytest.CaptureFixture[st
 def test_a_site_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "sites" / "cluster").mkdir(parents=True)
     own = tmp_path / "sites" / "cluster" / "mine.yaml"
+    own.write_text("")
+    assert main(["launch", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 2
+    assert "cluster.kind=None: must be one of local, slurm" in capsys.readouterr().err
     own.write_text("defaults: [slurm, _self_]\naccount: rl\nsetup: [module load python, ulimit -n 65536]\n")
     assert main(["launch", "--dry-run", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 0
     text = capsys.readouterr().out

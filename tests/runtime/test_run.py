@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import signal
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ from distdqn import checkpoint
 from distdqn.cli import main
 from distdqn.config import TorsoConfig
 from distdqn.run_folder import RunFolder
+from distdqn.runtime import run as module
+from distdqn.runtime.engine import EngineFailed
 from distdqn.runtime.keeper import Keeper
 from tests.example.parts import Residual
 
@@ -84,3 +89,32 @@ def test_a_run_whose_folder_was_taken_saves_nothing_more(
     assert checkpoint.names(run / "checkpoints") == ["step-000000000000"]
     assert (run / "summary.json").read_text() == "the other's" and others[0].ours
     others[0].close()
+
+
+def test_signals_of_one_moment_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, left = 100.0, list[int]()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.os, "_exit", left.append)
+    with module._Signals() as signals:
+        signals.coordinator = coordinator = SimpleNamespace(stop=False)  # type: ignore[assignment]
+        signals._handle(signal.SIGTERM, None)
+        assert coordinator.stop
+        now += module.MOMENT_SECONDS / 2
+        signals._handle(signal.SIGTERM, None)
+        assert left == []
+        now += module.MOMENT_SECONDS
+        signals._handle(signal.SIGTERM, None)
+    assert left == [module.STOPPED]
+
+
+def test_a_signal_that_comes_out_of_other_code_as_an_error_is_a_signal() -> None:
+    after = False
+    with module._Signals() as signals:
+        with signals.starting():
+            with suppress(module._Stopped):
+                signals._handle(signal.SIGTERM, None)
+            raise EngineFailed("returned a result with an exception set")
+        after = True
+    assert not after
+    with pytest.raises(EngineFailed), module._Signals() as signals, signals.starting():
+        raise EngineFailed("of its own")
