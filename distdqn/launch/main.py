@@ -14,6 +14,7 @@ from distdqn.config.cluster import LocalConfig, SlurmConfig, compose_cluster
 from distdqn.config.compose import compose
 from distdqn.launch import slurm
 from distdqn.run_folder import RunFolder
+from distdqn.types import EnvSpec
 
 OURS = ("engine.address", "engine.kind", "engine")
 """Keys that the launcher sets."""
@@ -37,12 +38,12 @@ def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool) -> i
             raise ConfigError(f"{text}: the launcher says it, since the cluster begins with the job")
     config = compose([*rest, *(["engine.address=auto"] if joins else [])], config_dir)
     run_dir = Path(config.run_dir).absolute()
-    _check(config, run_dir)
+    spec = _check(config, run_dir)
     arguments = [text for text in rest if _key(text) != "run_dir"]
     if config_dir:
         arguments = ["--config-dir", str(Path(config_dir).absolute()), *arguments]
     if isinstance(site, SlurmConfig):
-        return _slurm(site, config, run_dir, arguments, dry_run)
+        return _slurm(site, config, spec, run_dir, arguments, dry_run)
     return _local(run_dir, arguments, dry_run)
 
 
@@ -50,17 +51,18 @@ def _key(text: str) -> str:
     return text.lstrip("+").partition("=")[0]
 
 
-def _check(config: RunConfig, run_dir: Path) -> None:
-    """What can be known before a machine is there."""
+def _check(config: RunConfig, run_dir: Path) -> EnvSpec:
+    """What can be known before a machine is there, and what is played."""
     from distdqn.envs.registry import check_env
 
-    check_env(config.env)
+    spec = check_env(config.env)
     if RunFolder.holds_a_run(run_dir):
         from distdqn.config.stored import refuse_another_run
 
         refuse_another_run(run_dir, config)
     else:
         RunFolder.check(run_dir)
+    return spec
 
 
 def actors_for(config: RunConfig, cpus: int) -> int:
@@ -75,15 +77,16 @@ def actors_for(config: RunConfig, cpus: int) -> int:
     return count
 
 
-def _slurm(site: SlurmConfig, config: RunConfig, run_dir: Path, arguments: list[str], dry_run: bool) -> int:
-    from distdqn.envs.registry import check_env
+def _slurm(
+    site: SlurmConfig, config: RunConfig, spec: EnvSpec, run_dir: Path, arguments: list[str], dry_run: bool
+) -> int:
     from distdqn.runtime.preflight import object_store_bytes
 
     if "actors.count" not in map(_key, arguments):
         count = actors_for(config, site.cpus)
         arguments = [*arguments, f"actors.count={count}"]
         config = replace(config, actors=replace(config.actors, count=count))
-    store = object_store_bytes(config, check_env(config.env))
+    store = object_store_bytes(config, spec)
     text = slurm.script(site, config.name, run_dir, arguments, store)
     if dry_run:
         print(text, end="")

@@ -107,7 +107,7 @@ class Components:
         """An answer of a learner that starts. Its patience begins when there is room for it in the cluster.
 
         Raises:
-            ComponentLost: it gave none, or died, or the run is to end. RunFailed: nor did the one before it.
+            ComponentLost: it gave none, or died, or the run is to end. GivenUp: nor did the one before it.
         """
         left, placeless = START_SECONDS, 0.0
         while left > 0:
@@ -129,7 +129,7 @@ class Components:
         self.engine.kill(learner)
         self._silent_starts += 1
         if self._silent_starts > 1:
-            why = "is the cluster still there? `distdqn resume` goes on from the last checkpoint"
-            raise RunFailed(f"the learner does not start within {START_SECONDS:.0f} s, twice in a row: {why}")
+            why = "is the cluster still there?"
+            raise GivenUp(f"the learner does not start within {START_SECONDS:.0f} s, twice in a row: {why}")
         self.event(f"learner gave no answer for {START_SECONDS:.0f} s")
         raise ComponentLost("it does not start")

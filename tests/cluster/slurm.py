@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.hosts import NET, Hosts, run
+from tests.runtime.helpers import wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 SETTINGS = """ClusterName=dq
@@ -76,9 +75,7 @@ class Slurm:
         self._start(["unshare", "--uts", "--mount", "bash", "-c", login], "ctld")
         for i, name in hosts.names.items():
             self._start(hosts.on(i, "slurmd", "-D", "-N", name), name)
-        self.wait_for(
-            lambda: self("sinfo", "-h", "-t", "idle", "-p", "low", "-o", "%D").strip() == str(number), "nodes"
-        )
+        wait_for(lambda: self("sinfo", "-h", "-t", "idle", "-p", "low", "-o", "%D").strip() == str(number), "nodes")
 
     def _munge(self) -> None:
         folder = Path("/run/munge")
@@ -106,16 +103,6 @@ class Slurm:
     def restarts(self, job: str) -> int:
         """How often a job was put back into the queue."""
         return int(self("scontrol", "show", "job", job).partition("Restarts=")[2].split()[0])
-
-    @staticmethod
-    def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-        """The first truthy value of `condition`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := condition():
-                return value
-            time.sleep(0.3)
-        raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
     def close(self) -> None:
         """Ends all jobs and daemons."""

@@ -15,7 +15,7 @@ from tests.cluster import hosts as module
 from tests.cluster import slurm as scheduler
 from tests.cluster.hosts import Hosts
 from tests.cluster.slurm import Slurm
-from tests.runtime.helpers import ROOT, last
+from tests.runtime.helpers import ROOT, last, wait_for
 
 why = "launch/test.sh --cluster runs it"
 if os.environ.get("DISTDQN_CLUSTER"):
@@ -72,16 +72,16 @@ def outcome(run: Path) -> str:
 def test_a_job_whose_time_is_up_is_saved_and_goes_on(slurm: Slurm, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, *kinds, "cluster.time=3", "cluster.warning_s=60")
-    slurm.wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
-    slurm.wait_for(lambda: slurm.restarts(job) == 1, "another start", 240)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
+    wait_for(lambda: slurm.restarts(job) == 1, "another start", 240)
     saved = int(log(run, job).partition("a resume goes on from step-")[2].split()[0])
     assert saved >= last(run, "learner_updates") > 50
     # 22.05 lets a heterogeneous job that queues again wait for minutes
-    slurm.wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 480)
+    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 480)
     assert "the driver left with 3" in log(run, job) and f"resuming from step-{saved:012d}" in log(run, job)
 
     slurm("scancel", "--batch", "--signal=TERM", job)  # as its last lines say
-    slurm.wait_for(lambda: slurm.state(job) not in ("RUNNING", "COMPLETING"), "its end")
+    wait_for(lambda: slurm.state(job) not in ("RUNNING", "COMPLETING"), "its end")
     assert outcome(run) == "stopped" and slurm.restarts(job) == 1
     assert "Traceback" not in log(run, job)
     assert not list((run / "launch").glob("token-*"))
@@ -90,28 +90,28 @@ def test_a_job_whose_time_is_up_is_saved_and_goes_on(slurm: Slurm, tmp_path: Pat
 def test_a_run_that_is_done_ends_its_job(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=10", "budget.env_frames=20000")
-    slurm.wait_for(lambda: slurm.state(job) == "COMPLETED", f"its end\n{log(run, job)}", 300)
+    wait_for(lambda: slurm.state(job) == "COMPLETED", f"its end\n{log(run, job)}", 300)
     assert outcome(run) == "done" and slurm.restarts(job) == 0
 
 
 def test_a_job_that_is_cancelled_saves_and_stays_away(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=10")
-    slurm.wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
     slurm("scancel", job)
-    slurm.wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")
-    slurm.wait_for(lambda: outcome(run) == "stopped", f"its save\n{log(run, job)}")
+    wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")
+    wait_for(lambda: outcome(run) == "stopped", f"its save\n{log(run, job)}")
     assert slurm.restarts(job) == 0 and "a resume goes on from step-" in log(run, job)
 
 
 def test_a_job_that_is_preempted_saves_and_comes_back(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=30", "cluster.head.partition=low")
-    slurm.wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
     slurm("sbatch", "--partition=high", "--nodes=3", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 5")
-    slurm.wait_for(lambda: slurm.restarts(job) == 1, f"another start\n{log(run, job)}", 120)
+    wait_for(lambda: slurm.restarts(job) == 1, f"another start\n{log(run, job)}", 120)
     saved = int(log(run, job).partition("a resume goes on from step-")[2].split()[0])
-    slurm.wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 300)
+    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 300)
     assert saved > 50 and "a machine has gone" in log(run, job)
     slurm("scancel", job)
-    slurm.wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")
+    wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")

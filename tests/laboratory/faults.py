@@ -150,11 +150,10 @@ def fill(run: Run, cell: Cell) -> None:
         process.send_signal(signal.SIGXFSZ)
 
 
-def go_on(run: Run, found: Found, before: float, replaced: bool, seconds: float) -> None:
-    """Learning goes on, and with `replaced` somebody new is there; from when it was disturbed."""
-    start = time.monotonic()
+def go_on(run: Run, found: Found, struck: float, before: float, replaced: bool, seconds: float) -> None:
+    """Learning goes on, and with `replaced` somebody new is there; `struck` is when it was disturbed."""
     run.wait_for(lambda: run.updates() > before + 100, "learning goes on", seconds)
-    found.recovered = time.monotonic() - start
+    found.recovered = time.monotonic() - struck
     if replaced:
         run.wait_for(lambda: restarts(run) > 0, "somebody is replaced", seconds)
 
@@ -204,18 +203,18 @@ def live(run: Run, cell: Cell, around_it: Around, found: Found) -> None:
     budget = f"budget.env_frames={60_000 if ends else 10**9}"
     run.start("train", *CONFIG, *files, *where, budget, f"run_dir={run.folder}")
     disturb(run, cell, around_it)
-    before, lives = run.updates(), cell.survived
+    struck, before, lives = time.monotonic(), run.updates(), cell.survived
     if lives is None:
         lives = survives(run, before, ends)
     if not lives:
         leave(run, found, cell.codes, 150 if cell.whom == "head" else 90)
-        before = run.updates()
+        struck, before = time.monotonic(), run.updates()
         run.start("resume", str(run.folder), *(("engine.address=null",) if nodes else ()))
     if ends:
         leave(run, found, (0,), 150)
     else:
         patience = 480 if cell.when == "start" else 240  # a start is given time
-        go_on(run, found, before, bool(lives) and cell.whom in (*COMPONENTS, *MACHINES), patience)
+        go_on(run, found, struck, before, bool(lives) and cell.whom in (*COMPONENTS, *MACHINES), patience)
         run.process.send_signal(signal.SIGTERM)
         leave(run, found, (3,), 30 if cell.whom == "W&B" else 90)
 

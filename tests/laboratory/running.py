@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tests.runtime.helpers import ROOT, last
+from tests.runtime.helpers import ROOT, last, wait_for
 
 MARK = "DISTDQN_CELL"
 HOOKS = Path(__file__).with_name("hooks")
@@ -51,14 +50,7 @@ class Run:
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 90, every: float = 0.05) -> Any:
         """The first truthy value of `condition`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := condition():
-                return value
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode} before: {what}")
-            time.sleep(every)
-        raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        return wait_for(condition, what, self.process, seconds, every)
 
     def said(self, text: str) -> bool:
         """Whether it has said so."""

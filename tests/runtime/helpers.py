@@ -46,16 +46,22 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[bytes], seconds: float = 120) -> Any:
-    """The first truthy value of `condition`."""
+def wait_for(
+    condition: Callable[[], Any],
+    what: str,
+    process: subprocess.Popen[bytes] | None = None,
+    seconds: float = 120,
+    every: float = 0.2,
+) -> Any:
+    """The first truthy value of `condition`, as long as `process` lives."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        if process.poll() is not None:
-            raise AssertionError(f"the run ended with {process.returncode} while waiting for {what}")
-        time.sleep(0.2)
-    raise AssertionError(f"no {what} within {seconds} s")
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode} before: {what}")
+        time.sleep(every)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 def workers(process: subprocess.Popen[bytes], kind: str) -> list[psutil.Process]:

@@ -17,7 +17,7 @@ from distdqn.envs.registry import check_env
 from distdqn.run_folder import RunFolder
 from distdqn.runtime import run as module
 from distdqn.runtime.calls import Call
-from distdqn.runtime.components import GivenUp, RunFailed
+from distdqn.runtime.components import GivenUp
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Handle, Ref, StoreFull
 from distdqn.runtime.keeper import Keeper
@@ -360,7 +360,7 @@ def test_a_learner_that_is_silent_while_it_starts_is_replaced_once(tmp_path: Pat
 
 def test_learners_that_are_silent_while_they_start_end_the_run(tmp_path: Path) -> None:
     config = compose(["experiment=catch", "engine=local", f"run_dir={tmp_path / 'run'}"])
-    with coordinated(config, SilentStart("weights", 2), []) as coordinator, pytest.raises(RunFailed, match="twice in"):
+    with coordinated(config, SilentStart("weights", 2), []) as coordinator, pytest.raises(GivenUp, match="twice in"):
         coordinator.start()
 
 
