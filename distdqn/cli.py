@@ -36,6 +36,7 @@ LAUNCH_EXAMPLES = """examples:
   distdqn launch cluster=local experiment=cartpole             goes on when the terminal is closed
   distdqn launch cluster=slurm cluster.head.nodes=4 cluster.head.gres=gpu:1 experiment=apex --dry-run
   distdqn launch cluster=slurm cluster.head.gres=gpu:1 cluster.actors.nodes=8 cluster.actors.cpus=64 experiment=apex
+  distdqn launch -m cluster=slurm cluster.at_once=4 experiment=apex,r2d2 seed=1,2,3           an array of six
   distdqn launch --config-dir sites cluster=mine experiment=r2d2 seed=2        the site is in sites/cluster/mine.yaml
 """
 
@@ -157,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--every", type=positive, default=1, help="keep one frame of this many")
     option("--max-frames", type=int, default=0, help="keep only the last frames (0: all)")
     option = add_door(_plot, "learning curves of one run or several")
-    option("folders", metavar="RUN", type=Path, nargs="+", help="folders of runs")
+    option("folders", metavar="RUN", type=Path, nargs="+", help="folders of runs, or of a sweep")
     option("--out", type=Path, default=Path("curves.png"), help="the picture (default: curves.png)")
     option("--panels", action="store_true", help="a small panel for each setting, over frames alone")
     option = add_door(
@@ -173,13 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     option = add_door(
         _launch,
         "train on a cluster, by one command",
-        usage="distdqn launch cluster=NAME [--dry-run] [--config-dir DIR] [KEY=VALUE ...]",
+        usage="distdqn launch cluster=NAME [-m] [--dry-run] [--config-dir DIR] [KEY=VALUE ...]",
         description="Sends a run to where cluster=NAME says, a file in conf/cluster or in DIR/cluster. Keys are those\n"
         "of train, and cluster.KEY=VALUE those of the site.",
         epilog=LAUNCH_EXAMPLES,
     )
     option("--dry-run", action="store_true", help="print what would be sent, and leave")
     option("--config-dir", "-cd", metavar="DIR", help="groups of your own: DIR/cluster/mine.yaml")
+    option("--multirun", "-m", action="store_true", help="a run for each combination of seed=1,2 and so on")
     add_door(_doctor, "what this machine has and what it would run")
     return parser
 
@@ -257,9 +259,15 @@ def _record(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _plot(known: argparse.Namespace, rest: list[str]) -> int:
+    from distdqn.record.console import make_console
     from distdqn.report.plot import plot_panels, plot_runs
+    from distdqn.report.results import runs_in, show
 
-    print((plot_panels if known.panels else plot_runs)(known.folders, known.out))
+    runs = runs_in(known.folders)
+    picture = (plot_panels if known.panels else plot_runs)(runs, known.out)
+    if len(runs) > 1:
+        show(runs, make_console())
+    print(picture)
     return 0
 
 
@@ -272,7 +280,7 @@ def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
 def _launch(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.launch.main import launch
 
-    return launch(overrides, known.config_dir, known.dry_run)
+    return launch(overrides, known.config_dir, known.dry_run, known.multirun)
 
 
 def _doctor(known: argparse.Namespace, rest: list[str]) -> int:

@@ -65,7 +65,20 @@ def train(known: argparse.Namespace, overrides: list[str]) -> int:
     flags = [f"--{name.replace('_', '-')}" for name in switches if getattr(known, name)]
     valued = {"config-dir": known.config_dir, "package": known.package, "cfg": known.cfg, "info": known.info}
     flags += [f"--{name}={value}" for name, value in valued.items() if value]
-    return command_line(flags, overrides, lambda config: exit_code(lambda: _run(config(), known.or_resume)))
+    runs: list[Path] = []
+
+    def run(made: Callable[[], RunConfig]) -> int:
+        config = made()
+        runs.append(Path(config.run_dir))
+        return _run(config, known.or_resume)
+
+    code = command_line(flags, overrides, lambda config: exit_code(lambda: run(config)))
+    if len(runs) > 1:
+        from distdqn.record.console import make_console
+        from distdqn.report.results import show
+
+        show([run for run in runs if run.exists()], make_console())
+    return code
 
 
 def _complete() -> bool:

@@ -27,7 +27,8 @@ FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 SIBLINGS = {("cli", door) for door in ("report", "bench", "doctor", "launch", "pretrain", "train")}
 # A head knows the equations that it is learned by; what this machine has decides the form of an experiment.
 SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
-SIBLINGS |= {("packed", "types")}
+# The end of a sweep is a table.
+SIBLINGS |= {("packed", "types"), ("train", "report")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "grpc": ("runtime/joining.py",),

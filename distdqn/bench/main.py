@@ -17,6 +17,7 @@ from distdqn.bench.whole import TrialRun, throwaway
 from distdqn.config import RunConfig
 from distdqn.config.compose import compose
 from distdqn.machine import inspect
+from distdqn.record.console import make_console
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec
 
@@ -27,7 +28,7 @@ WHOLE = 6
 def bench(overrides: list[str], seconds: float, out: Path | None) -> int:
     """Measures the config that `overrides` compose on this machine, `seconds` for each stage; the figures go to the
     file `out` too. Gives the exit code. Raises `ConfigError`: a bad key or value, one line that names it."""
-    console = table.make_console()
+    console = make_console()
     with throwaway(compose(overrides)) as (config, spec):
         try:
             report = _measure(config, spec, seconds, console)

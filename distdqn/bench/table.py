@@ -1,6 +1,5 @@
 """How the figures are printed."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,11 +40,6 @@ class Report:
     cpu_alone: dict[str, float]
     fraction: float
     fraction_without_transport: float
-
-
-def make_console() -> Console:
-    """Where tables are printed: as wide as the terminal, elsewhere as wide as a page."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 118)
 
 
 def mark(value: float, target: float) -> str:

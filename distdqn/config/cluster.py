@@ -64,6 +64,8 @@ class SlurmConfig(Section):
     """Seconds before that limit at which the run is told to save."""
     requeue: bool = True
     """The job is put back into the queue when its time is up, until the run is done."""
+    at_once: int | None = number(None, 1)
+    """So many jobs of a sweep run at the same time; null: as many as Slurm lets."""
     setup: tuple[str, ...] = ()
     """Lines of shell before anything else, on the first node: module load cuda."""
     head: NodesConfig = field(default_factory=NodesConfig)

@@ -152,6 +152,8 @@ def _best_form(values: dict[str, Any]) -> str:
 def _checked(values: DictConfig) -> RunConfig:
     plain, typed = resolve(values)
     by_chance = OmegaConf.to_container(values).get("run_dir") == _RUN_DIR  # type: ignore[union-attr]
+    told = HydraConfig.get().overrides.hydra if HydraConfig.get().mode == RunMode.MULTIRUN else ()
+    by_chance = by_chance and not any(text.startswith("hydra.sweep.dir=") for text in told)
     return replace(from_mapping(RunConfig, plain), typed=typed, named_by_chance=by_chance)
 
 

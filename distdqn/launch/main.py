@@ -1,4 +1,4 @@
-"""The door `distdqn launch`: a run on a cluster, by one command."""
+"""The door `distdqn launch`: a run on a cluster, or a sweep of runs, by one command."""
 
 import os
 import shlex
@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.cluster import LocalConfig, SlurmConfig, compose_cluster
 from distdqn.config.compose import compose
+from distdqn.config.sweep import combinations
 from distdqn.launch import slurm
 from distdqn.run_folder import RunFolder
 from distdqn.types import EnvSpec
@@ -20,8 +21,29 @@ OURS = ("engine.address", "engine.kind", "engine")
 """Keys that the launcher sets."""
 
 
-def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool) -> int:
-    """Sends a run to where `cluster=NAME` says, or shows what would be sent. Gives the exit code.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for.
+
+    Attributes:
+        runs: the overrides of each run, without its folder, and its config, whose `run_dir` is absolute.
+        folder: of the run or of the sweep, absolute.
+        yaml: Hydra's `multirun.yaml` of a sweep; None where it is none.
+    """
+
+    runs: list[tuple[list[str], RunConfig]]
+    folder: Path
+    yaml: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return "-".join(dict.fromkeys(config.name for _, config in self.runs))
+
+
+def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool, multirun: bool = False) -> int:
+    """Sends a run to where `cluster=NAME` says, with `multirun` each of a sweep, or shows what would be sent. Gives the
+    exit code.
 
     Raises:
         ConfigError: one line that names the key and what is allowed; then nothing was sent or left.
@@ -36,37 +58,50 @@ def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool) -> i
     for text in rest:
         if joins and _key(text) in OURS:
             raise ConfigError(f"{text}: the launcher says it, since the cluster begins with the job")
-    config = compose([*rest, *(["engine.address=auto"] if joins else [])], config_dir)
-    run_dir = Path(config.run_dir).absolute()
-    spec = _check(config, run_dir)
-    arguments = [text for text in rest if _key(text) != "run_dir"]
-    if config_dir:
-        arguments = ["--config-dir", str(Path(config_dir).absolute()), *arguments]
+    asked = _asked(rest, [*rest, *(["engine.address=auto"] if joins else [])], config_dir, multirun)
+    specs = [_check(config) for _, config in asked.runs]
+    options = ["--config-dir", str(Path(config_dir).absolute())] if config_dir else []
     if isinstance(site, SlurmConfig):
-        return _slurm(site, config, spec, run_dir, arguments, dry_run)
-    return _local(run_dir, arguments, dry_run)
+        return _slurm(site, asked, specs, options, dry_run)
+    return _local(asked, [*options, *(text for text in rest if _key(text) != "run_dir")], dry_run)
 
 
 def _key(text: str) -> str:
     return text.lstrip("+").partition("=")[0]
 
 
-def _check(config: RunConfig, run_dir: Path) -> EnvSpec:
+def _asked(rest: Sequence[str], composed: Sequence[str], config_dir: str | None, multirun: bool) -> Asked:
+    """`composed` is `rest` and what the launcher adds for the config alone."""
+    if not multirun:
+        config = compose(composed, config_dir)
+        folder = Path(config.run_dir).absolute()
+        texts = [text for text in rest if _key(text) != "run_dir"]
+        return Asked([(texts, replace(config, run_dir=str(folder)))], folder)
+    sweep = combinations(composed, config_dir)
+    added = composed[len(rest) :]
+    runs = [([text for text in texts if text not in added], config) for texts, config in sweep.runs]
+    return Asked(runs, sweep.folder, sweep.yaml)
+
+
+def _check(config: RunConfig) -> EnvSpec:
     """What can be known before a machine is there, and what is played."""
     from distdqn.envs.registry import check_env
 
     spec = check_env(config.env)
-    if RunFolder.holds_a_run(run_dir):
+    if RunFolder.holds_a_run(config.run_dir):
         from distdqn.config.stored import refuse_another_run
 
-        refuse_another_run(run_dir, config)
+        refuse_another_run(config.run_dir, config)
     else:
-        RunFolder.check(run_dir)
+        RunFolder.check(config.run_dir)
     return spec
 
 
-def actors_for(config: RunConfig, cpus: int) -> int:
-    """So many that all `cpus` are used. Raises `ConfigError` where there is not enough for one."""
+def with_actors(texts: list[str], config: RunConfig, cpus: int) -> tuple[list[str], RunConfig]:
+    """With so many actors that all `cpus` are used, unless `texts` says how many. Raises `ConfigError` where there is
+    not enough for one."""
+    if "actors.count" in map(_key, texts):
+        return texts, config
     from distdqn.runtime.roster import Roster
 
     others = Roster.cpus_of(config) - config.actors.count * config.actors.threads
@@ -74,54 +109,72 @@ def actors_for(config: RunConfig, cpus: int) -> int:
     if count < 1:
         least = others + config.actors.threads
         raise ConfigError(f"cluster.head.cpus: {cpus} cores in all, this run takes at least {least}")
-    return count
+    actors = replace(config.actors, count=count)
+    return [*texts, f"actors.count={count}"], replace(config, actors=actors)
 
 
-def _slurm(
-    site: SlurmConfig, config: RunConfig, spec: EnvSpec, run_dir: Path, arguments: list[str], dry_run: bool
-) -> int:
+def _slurm(site: SlurmConfig, asked: Asked, specs: list[EnvSpec], options: list[str], dry_run: bool) -> int:
     from distdqn.runtime.preflight import object_store_bytes
 
-    if "actors.count" not in map(_key, arguments):
-        count = actors_for(config, site.cpus)
-        arguments = [*arguments, f"actors.count={count}"]
-        config = replace(config, actors=replace(config.actors, count=count))
-    store = object_store_bytes(config, spec)
-    text = slurm.script(site, config.name, run_dir, arguments, store)
+    runs, counts = list[slurm.Run](), list[int]()
+    for (texts, config), spec in zip(asked.runs, specs, strict=True):
+        texts, config = with_actors(texts, config, site.cpus)
+        store = object_store_bytes(config, spec)
+        runs.append(slurm.Run(Path(config.run_dir), [*options, *texts], store))
+        counts.append(config.actors.count)
+    folder = asked.folder / "launch"
+    jobs = slurm.jobs(site, asked.name, folder, runs)
     if dry_run:
-        print(text, end="")
+        print("\n".join(jobs.values()), end="")
         return 0
-    folder = run_dir / "launch"
-    new = next((path for path in reversed([run_dir, *run_dir.parents]) if not path.exists()), None)
+    numbers = []
+    new = next((path for path in reversed([folder, *folder.parents]) if not path.exists()), None)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "job.sbatch"
-    path.write_text(text)
+    if asked.yaml:
+        (asked.folder / "multirun.yaml").write_text(asked.yaml)
     try:
-        job, (watch, stop) = slurm.submit(path)
+        for name, text in jobs.items():
+            (folder / name).write_text(text)
+            numbers.append(slurm.submit(folder / name))
     except ConfigError:
-        if new:
+        if new and not numbers:
             shutil.rmtree(new)
         raise
     nodes = site.head.nodes + site.actors.nodes
-    print(f"job {job}: {config.name}, {config.actors.count} actors on {nodes} {'node' if nodes == 1 else 'nodes'}")
-    print(
-        f"watch  {watch}\nstop   {stop}    (saves; submitted again it goes on)\nagain  sbatch {shlex.quote(str(path))}"
-    )
-    print(f"folder {run_dir}")
+    actors = "-".join(str(n) for n in sorted({min(counts), max(counts)}))
+    what = f"{asked.name}, {actors} actors on {nodes} {'node' if nodes == 1 else 'nodes'}"
+    scripts = " ".join(shlex.quote(str(folder / name)) for name in jobs)
+    if len(runs) == 1:
+        print(f"job {numbers[0]}: {what}")
+        print(f"watch  tail -F {shlex.quote(str(folder / f'job-{numbers[0]}.log'))}")
+        print(f"stop   scancel --batch --signal=TERM {numbers[0]}    (saves; submitted again it goes on)")
+    else:
+        print(f"{'job' if len(jobs) == 1 else 'jobs'} {' '.join(numbers)}: {len(runs)} runs of {what} each")
+        print(f"watch  squeue --jobs={','.join(numbers)}; tail -F {shlex.quote(str(folder))}/job-*.log")
+        print(f"stop   scancel {' '.join(numbers)}    (saves; submitted again they go on)")
+        print(f"table  distdqn plot {shlex.quote(str(asked.folder))}")
+    again = f"for job in {scripts}; do sbatch $job; done" if len(jobs) > 1 else f"sbatch {scripts}"
+    print(f"again  {again}\nfolder {asked.folder}")
     return 0
 
 
-def _local(run_dir: Path, arguments: list[str], dry_run: bool) -> int:
-    command = [sys.executable, "-m", "distdqn.cli", "train", "--or-resume", *arguments, f"run_dir={run_dir}"]
+def _local(asked: Asked, arguments: list[str], dry_run: bool) -> int:
+    """One process, which trains one run after the other."""
+    where = f"run_dir={asked.folder}" if asked.yaml is None else f"hydra.sweep.dir={asked.folder}"
+    arguments = [*(["-m"] if asked.yaml else []), *(text for text in arguments if _key(text) != "hydra.sweep.dir")]
+    command = [sys.executable, "-m", "distdqn.cli", "train", "--or-resume", *arguments, where]
     if dry_run:
         print(shlex.join(command))
         return 0
-    log = run_dir / "launch" / "run.log"
+    log = asked.folder / "launch" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, cwd=os.getcwd()
         )
+    again = f"distdqn resume {shlex.quote(str(asked.folder))}"
+    if asked.yaml:
+        again = f"distdqn {shlex.join(command[3:])}"
     print(f"process {process.pid}\nwatch  tail -F {shlex.quote(str(log))}\nstop   kill {process.pid}    (saves)")
-    print(f"again  distdqn resume {shlex.quote(str(run_dir))}\nfolder {run_dir}")
+    print(f"again  {again}\nfolder {asked.folder}")
     return 0

@@ -4,20 +4,40 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from distdqn.config import ConfigError
 from distdqn.config.cluster import NodesConfig, SlurmConfig
 
 
-def script(site: SlurmConfig, name: str, run_dir: Path, arguments: list[str], store: int) -> str:
-    """The text of the job.
+@dataclass(frozen=True)
+class Run:
+    """What a job does.
 
     Args:
-        name: of the job. run_dir: absolute, on a disk that all nodes share.
+        run_dir: absolute, on a disk that all nodes share.
         arguments: of `distdqn train`.
         store: bytes of each node's object store.
+    """
+
+    run_dir: Path
+    arguments: Sequence[str]
+    store: int
+
+    def __str__(self) -> str:
+        """Shell."""
+        run = shlex.quote(str(self.run_dir))
+        return f"run={run}\nstore={self.store}\narguments=({shlex.join(self.arguments)})"
+
+
+def script(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run], **more: object) -> str:
+    """The text of a job, of more than one run of an array of jobs.
+
+    Args:
+        name: of the job. folder: absolute, where its output goes.
+        more: further options of the job.
     """
     head, actors = site.head, site.actors
     steps = []
@@ -25,24 +45,44 @@ def script(site: SlurmConfig, name: str, run_dir: Path, arguments: list[str], st
         steps.append(f'    step {head.nodes - 1} {head.cpus} --exclude="$SLURMD_NODENAME"')
     if actors.nodes:
         steps.append(f"    step {actors.nodes} {actors.cpus} --het-group=1")
-    blocks = [_options(site, head, name, run_dir)]
+    one, *others = runs
+    what = str(one)
+    if others:
+        limit = "" if site.at_once is None else f"%{site.at_once}"
+        more["array"] = f"0-{len(others)}{limit}"
+        cases = [f"{i})\n{run}\n;;" for i, run in enumerate(runs)]
+        what = "\n".join(["case $SLURM_ARRAY_TASK_ID in", *cases, "esac"])
+    log = folder / ("job-%A_%a.log" if others else "job-%j.log")
+    blocks = [_options(site, head, name, log, more)]
     if actors.nodes:
-        blocks += ["#SBATCH hetjob", _options(site, actors, name, run_dir)]
+        blocks += ["#SBATCH hetjob", _options(site, actors, name, log, {})]
     return fill(
         (Path(__file__).with_name("slurm.sbatch")).read_text(),
         {
             "options": "\n".join(blocks),
             "setup": "\n".join(site.setup) or ":  # nothing to set up",
-            "run": shlex.quote(str(run_dir)),
+            "runs": what,
+            "folder": shlex.quote(str(folder)),
             "python": shlex.quote(sys.executable),
-            "store": str(store),
             "head_cpus": str(head.cpus),
             "steps": "\n".join(steps) or "    :  # one machine",
             "nodes": str(head.nodes + actors.nodes),
-            "arguments": shlex.join(arguments),
             "requeue": "yes" if site.requeue else "no",
         },
     )
+
+
+def jobs(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run]) -> dict[str, str]:
+    """The texts of the jobs, by the names of their files. More than one run is an array; where the nodes are of two
+    kinds, of which Slurm makes no arrays, each is a job, and only one of a name runs at a time."""
+    if len(runs) == 1 or not site.actors.nodes:
+        return {"job.sbatch": script(site, name, folder, runs)}
+    texts = {}
+    for i, run in enumerate(runs):
+        more = {} if site.at_once is None else {"dependency": "singleton"}
+        slot = i if site.at_once is None else i % site.at_once
+        texts[f"job-{i}.sbatch"] = script(site, f"{name}-{slot}", folder, [run], **more)
+    return texts
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -50,7 +90,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
 
 
-def _options(site: SlurmConfig, nodes: NodesConfig, name: str, run_dir: Path) -> str:
+def _options(site: SlurmConfig, nodes: NodesConfig, name: str, log: Path, more: Mapping[str, object]) -> str:
     known: dict[str, object] = {
         "job-name": name,
         "account": site.account,
@@ -64,9 +104,10 @@ def _options(site: SlurmConfig, nodes: NodesConfig, name: str, run_dir: Path) ->
         "mem": nodes.memory,
         "gres": nodes.gres,
         "chdir": Path.cwd(),
-        "output": run_dir / "launch" / "job-%j.log",
+        "output": log,
         "open-mode": "append",
         "signal": f"B:USR1@{site.warning_s}",
+        **more,
     }
     flags = (["requeue"] if site.requeue else ["no-requeue"]) + ["exclusive"] * nodes.exclusive
     lines = [f"--{option}={value}" for option, value in known.items() if value is not None]
@@ -75,9 +116,8 @@ def _options(site: SlurmConfig, nodes: NodesConfig, name: str, run_dir: Path) ->
     return "\n".join(f"#SBATCH {line}" for line in lines)
 
 
-def submit(path: Path) -> tuple[str, list[str]]:
-    """Gives the script at `path` to sbatch: the job's number, and the lines that watch, stop and fetch it. Raises
-    `ConfigError` where Slurm refuses it."""
+def submit(path: Path) -> str:
+    """Gives the script at `path` to sbatch; the job's number. Raises `ConfigError` where Slurm refuses it."""
     try:
         done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, timeout=120)
     except FileNotFoundError:
@@ -87,6 +127,4 @@ def submit(path: Path) -> tuple[str, list[str]]:
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise ConfigError(f"cluster=slurm: {said}")
-    job, log = done.stdout.strip().partition(";")[0], path.parent
-    watch = f"tail -F {shlex.quote(str(log / f'job-{job}.log'))}"
-    return job, [watch, f"scancel --batch --signal=TERM {job}"]
+    return done.stdout.strip().partition(";")[0]

@@ -148,6 +148,11 @@ class Screen:
         return Panel(Padding(body, (0, 1)), title=title, title_align="left", border_style="cyan")
 
 
+def make_console() -> Console:
+    """Where tables are printed: as wide as the terminal, elsewhere as wide as a page."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 118)
+
+
 def count(value: float | None) -> str:
     """A number of things, short: 950, 12.3k, 1.20M."""
     if value is None or not math.isfinite(value):

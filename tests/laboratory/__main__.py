@@ -32,11 +32,11 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from distdqn.bench.main import write
-from distdqn.bench.table import make_console
 from distdqn.bench.whole import throwaway
 from distdqn.cli import above_zero, output_file
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.compose import compose
+from distdqn.record.console import make_console
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import shlex
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distdqn.cli import main
 
@@ -53,14 +54,14 @@ def options(text: str) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
 
 
-def driver(text: str) -> list[str]:
-    """The arguments that the job gives to `train`."""
+def driver(text: str, task: int = 0) -> list[str]:
+    """The arguments that the job, or a task of its array, gives to `train`."""
     (line,) = (line for line in text.splitlines() if "distdqn.cli train" in line)
     words = line.partition("distdqn.cli ")[2].removesuffix(" &")
-    asked = subprocess.run(
-        ["bash", "-c", f"address=there:1 run=/its/run; printf '%s\\0' {words}"], capture_output=True, text=True
-    )
-    return asked.stdout.split("\0")[:-1]
+    what = text.partition("nothing to set up\n")[2] or text.partition("ulimit -n 65536\n")[2]
+    what = what.partition("\npython=")[0]
+    script = f"SLURM_ARRAY_TASK_ID={task}; address=there:1\n{what}\nprintf '%s\\0' {words}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout.split("\0")[:-1]
 
 
 def test_a_job_of_one_kind_of_nodes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,8 +90,7 @@ def test_words_reach_the_run_as_they_were_typed(capsys: pytest.CaptureFixture[st
     text = shown(capsys, "actors.count=3", "note='a $HOME `b` \"c\"'", f"run_dir='{tmp_path}/my run'")
     found = driver(text)
     assert found[:2] == ["train", "--or-resume"] and "note='a $HOME `b` \"c\"'" in found
-    assert found[-2:] == ["engine.address=there:1", "run_dir=/its/run"] and "actors.count=3" in found
-    assert f"run={shlex.quote(f'{tmp_path}/my run')}" in text.splitlines()
+    assert found[-2:] == ["engine.address=there:1", f"run_dir={tmp_path}/my run"] and "actors.count=3" in found
 
 
 def test_a_site_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -136,6 +136,64 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     assert "there is no sbatch here; --dry-run shows the job" in refused(capsys)
     assert main(["launch", "cluster=nowhere"]) == 2
     assert "cluster=nowhere: must be one of local, slurm, or a file of yours (--config-dir)" in capsys.readouterr().err
+
+
+def test_a_sweep_is_an_array(capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path) -> None:
+    sweep = ("-m", "seed=1,2", "agent=dqn,c51", "cluster.at_once=3", "hydra.sweep.dir='my sweep'")
+    text = shown(capsys, *sweep)
+    assert "--array=0-3%3" in options(text) and list(tmp_path.iterdir()) == [sbatch.parent]
+    folder = tmp_path / "my sweep"
+    for task, (seed, agent) in enumerate(itertools.product(("1", "2"), ("dqn", "c51"))):
+        words = driver(text, task)
+        assert {f"seed={seed}", f"agent={agent}", "experiment=catch"} <= set(words)
+        assert f"run_dir={folder / str(task) / f'catch-{agent}'}" == words[-1]
+    assert main([*SLURM, *sweep]) == 0
+    said = capsys.readouterr().out
+    assert "job 4711: 4 runs of catch-dqn-catch-c51, 5 actors on 1 node each" in said and "scancel 4711" in said
+    assert (folder / "launch" / "job.sbatch").read_text() == text
+    kept = yaml.safe_load((folder / "multirun.yaml").read_text())
+    assert kept["hydra"]["sweep"]["dir"] == str(folder)
+
+
+def test_a_sweep_over_two_kinds_of_nodes_is_a_job_for_each_run(
+    capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path
+) -> None:
+    assert main([*SLURM, "-m", "cluster.actors.nodes=2", "cluster.at_once=2", "seed=range(3)"]) == 0
+    assert "jobs 4711 4711 4711: 3 runs" in capsys.readouterr().out
+    texts = [path.read_text() for path in sorted(tmp_path.glob("multirun/*/*/launch/job-?.sbatch"))]
+    assert [driver(text)[4] for text in texts] == ["seed=0", "seed=1", "seed=2"]
+    heads = [options(text.partition("hetjob")[0]) for text in texts]
+    assert [f"--job-name=catch-{i % 2}" in head for i, head in enumerate(heads)] == [True] * 3
+    assert all("--dependency=singleton" in head and "--array" not in " ".join(head) for head in heads)
+
+
+def test_what_is_wrong_in_a_sweep_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], sbatch: Path
+) -> None:
+    assert "seed=no: must be a whole number" in refused(capsys, "-m", "seed=1,no")
+    assert "experiment=no: must be one of" in refused(capsys, "-m", "experiment=catch,no")
+    assert "run_dir: each run of a sweep has a folder of its own" in refused(capsys, "-m", "seed=1,2", "run_dir=x")
+    assert "several runs are train -m" in refused(capsys, "seed=1,2")
+    assert "cluster.at_once=0: must be" in refused(capsys, "-m", "seed=1,2", "cluster.at_once=0")
+    sbatch.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    assert "cluster=slurm: no" in refused(capsys, "-m", "seed=1,2")
+
+
+@pytest.mark.slow
+def test_a_sweep_on_this_machine_goes_on_and_ends_with_a_table(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    keys = ("-m", "experiment=catch", "engine=local", "seed=1,2", "replay.min_size=200", "screen=off")
+    more = ("evaluation.final_episodes=2", "tensorboard=false", "track=disabled", "hydra.sweep.dir=sweep")
+    for frames in (1000, 2000):
+        assert main(["train", "--or-resume", *keys, *more, f"budget.env_frames={frames}"]) == 0
+        rows = [line.split() for line in capfd.readouterr().out.splitlines()[-3:]]
+        assert rows[0] == ["run", "seed", "outcome", "frames", "updates", "evaluation", "best", "time"]
+        assert [row[:3] for row in rows[1:]] == [["0/catch", "1", "done"], ["1/catch", "2", "done"]]
+    summaries = [json.loads(path.read_text()) for path in tmp_path.glob("sweep/?/catch/summary.json")]
+    assert len(summaries) == 2 and all(s["env_frames"] >= 2000 for s in summaries)
+    assert main(["plot", "sweep"]) == 0
+    assert "1/catch" in capfd.readouterr().out and Path("curves.png").is_file()
 
 
 @pytest.mark.slow

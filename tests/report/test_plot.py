@@ -35,7 +35,7 @@ def test_settings_have_a_panel_each(tmp_path: Path, capsys: pytest.CaptureFixtur
     runs = [run(tmp_path / f"{n}{s}", f"name: agent{n}\nseed: {s}\n", rising) for n in range(8) for s in (1, 2)]
     out = tmp_path / "panels.png"
     assert main(["plot", "--panels", "--out", str(out), *map(str, runs)]) == 0
-    assert capsys.readouterr().out.strip() == str(out)
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
     width, height = (int.from_bytes(out.read_bytes()[i : i + 4], "big") for i in (16, 20))
     one = plot_panels(runs[:2], tmp_path / "one.png").read_bytes()
     assert width == COLUMNS * int.from_bytes(one[16:20], "big") and height > int.from_bytes(one[20:24], "big")
