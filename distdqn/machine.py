@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,7 +60,7 @@ def keep_freed_memory() -> None:
 
 
 def inspect() -> Machine:
-    """This machine now; a container's memory limit counts."""
+    """This machine now; a container's limits count."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -71,7 +72,16 @@ def inspect() -> Machine:
         if used.exists():
             free = min(free, max(0, int(text) - int(used.read_text())))
     shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
-    return Machine(len(os.sched_getaffinity(0)), cuda_devices(), total, free, shared)
+    return Machine(_cores(), cuda_devices(), total, free, shared)
+
+
+def _cores(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use; a container may be given the time of so many as docker's --cpus says."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError, ZeroDivisionError):  # "max" where there is no limit
+        quota, period = (group / "cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
 
 def disk_free(path: Path) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from distdqn.machine import _cores
 
 COMES_AND_GOES = """
 import sys
@@ -30,3 +34,11 @@ def test_freed_memory_is_kept(how: str, least: int, most: int) -> None:
     command = [sys.executable, "-c", COMES_AND_GOES, how]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert least <= int(done.stdout) <= most
+
+
+def test_a_container_has_the_cores_whose_time_it_is_given(tmp_path: Path) -> None:
+    all_of_them = len(os.sched_getaffinity(0))
+    assert _cores(tmp_path) == all_of_them
+    for text, cores in (("max 100000", all_of_them), ("50000 100000", 1), ("100000 100000", 1), ("", all_of_them)):
+        (tmp_path / "cpu.max").write_text(text + "\n")
+        assert _cores(tmp_path) == cores

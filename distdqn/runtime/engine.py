@@ -123,6 +123,9 @@ class Engine(Protocol):
     def placed(self, handle: Handle) -> bool:
         """False while there is no room for the component's process on any machine."""
 
+    def gpus(self) -> int:
+        """GPUs that components may be given."""
+
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""
 

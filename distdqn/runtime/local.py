@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distdqn.machine import cuda_devices
 from distdqn.runtime.engine import (
     Beside,
     ComponentFailed,
@@ -71,6 +72,9 @@ class LocalEngine:
 
     def placed(self, handle: Handle) -> bool:
         return True
+
+    def gpus(self) -> int:
+        return cuda_devices()
 
     def put(self, value: Any) -> Ref:
         return _Result(value)

@@ -7,7 +7,7 @@ from distdqn import checkpoint
 from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
-from distdqn.machine import Machine, disk_free, inspect
+from distdqn.machine import Machine, cuda_devices, disk_free, inspect
 from distdqn.runtime.joining import refuse_unsafe
 from distdqn.runtime.rehearsal import rehearse
 from distdqn.types import STEP_FIELDS, EnvSpec
@@ -66,6 +66,9 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         ConfigError: one line that names the key and what would fit.
     """
     machine, device = machine or inspect(), config.learner.device
+    if config.engine.kind == "ray" and device.startswith("cuda:") and device != "cuda:0":
+        why = "Ray gives the learner one GPU, which it knows as cuda; CUDA_VISIBLE_DEVICES says which of this machine"
+        raise refusal("learner.device", device, why)
     _check_observations(config, spec)
     if config.engine.address is not None:
         if config.engine.address != "auto":
@@ -74,11 +77,22 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= machine.gpus:
             why = f"no such CUDA device here, there are {machine.gpus}; use cpu or auto"
             raise refusal("learner.device", device, why)
+        if device.startswith("cuda") and not pytorch_uses_gpu():
+            raise refusal("learner.device", device, "this PyTorch cannot use the GPU that is here (`distdqn doctor`)")
         _check_memory(config, spec, machine)
     if (free := disk_free(Path(config.run_dir))) < DISK_NEEDED:
         why = f"{free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
         raise refusal("run_dir", config.run_dir, why)
     rehearse(config, spec)
+
+
+def pytorch_uses_gpu() -> bool:
+    """Whether there is a GPU here that this PyTorch computes on."""
+    if not cuda_devices():
+        return False
+    import torch  # late, since it takes seconds
+
+    return torch.cuda.is_available()
 
 
 def refusal(key: str, value: object, why: str) -> ConfigError:

@@ -197,6 +197,9 @@ class RayEngine:
         actor = ray._private.state.actors(self._components[handle.name][1]._actor_id.hex())
         return actor["State"] not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION") or bool(actor["Pid"])
 
+    def gpus(self) -> int:
+        return int(sum(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
+
     def put(self, value: Any) -> Ref:
         try:
             return ray.put(value)

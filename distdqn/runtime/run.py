@@ -13,14 +13,14 @@ from types import FrameType
 from distdqn import checkpoint
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.stored import config_yaml
-from distdqn.machine import inspect
+from distdqn.machine import cuda_devices, inspect
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder, RunFolderError
 from distdqn.runtime.components import GivenUp, RunFailed
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
-from distdqn.runtime.preflight import object_store_bytes
+from distdqn.runtime.preflight import object_store_bytes, pytorch_uses_gpu
 from distdqn.runtime.roster import Roster
 from distdqn.types import EnvSpec, State
 
@@ -41,20 +41,23 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from distdqn.runtime.ray import RayEngine
 
-    cpus = Roster.cpus_of(config)
+    cpus, gpus = Roster.cpus_of(config), learner_gpus(config)
     if config.engine.address is None:
         cpus = max(cpus, inspect().cores)
-    gpus = learner_gpus(config)
     threads = (config.actors.threads, config.evaluation.threads)
     needs = [Needs(config.learner.threads, gpus), *(Needs(n) for n in threads)]
     store = object_store_bytes(config, spec)
     return RayEngine(config.engine.address, cpus, int(gpus), store, needs, config.engine.unauthenticated)
 
 
-def learner_gpus(config: RunConfig) -> float:
-    """GPUs that the learner asks of the engine."""
-    wants = config.learner.device.startswith("cuda")
-    return 1.0 if wants or (config.learner.device == "auto" and inspect().gpus) else 0.0
+def learner_gpus(config: RunConfig, engine: Engine | None = None) -> float:
+    """GPUs that the learner asks of the engine. With `auto` that depends on the machines of the cluster, of which this
+    one may be one without; before it has been joined none is asked for."""
+    if config.learner.device != "auto":
+        return float(config.learner.device.startswith("cuda"))
+    if config.engine.address is not None:
+        return float(engine is not None and engine.gpus() > 0)
+    return float(pytorch_uses_gpu())
 
 
 def train(config: RunConfig, spec: EnvSpec) -> int:
@@ -131,7 +134,10 @@ def _run(
             with signals.starting():
                 engine = make_engine(config, spec)
         signals.take()  # anew, as in `_join`
-        roster = Roster(config, spec, engine, run_id, session, learner_gpus(config))
+        gpus = learner_gpus(config, engine)
+        if config.learner.device == "auto" and config.engine.address is None and cuda_devices() and not gpus:
+            recorder.event("the GPU of this machine is not used: this PyTorch cannot (`distdqn doctor`)")
+        roster = Roster(config, spec, engine, run_id, session, gpus)
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
         signals.coordinator = coordinator
         if state:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from distdqn.config import (
     ActorsConfig,
     BonusConfig,
     ConfigError,
+    EngineConfig,
     EnvConfig,
     LearnerConfig,
     NetworkConfig,
@@ -26,7 +28,9 @@ from distdqn.machine import Machine
 from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
+from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.preflight import GIB, bytes_per_transition, check, state_size
+from distdqn.runtime.run import learner_gpus
 from distdqn.types import EnvSpec, Weights
 from tests.configs import agent_config, learner_config, network_config
 
@@ -63,6 +67,42 @@ def test_convolutions_need_images(tmp_path: Path) -> None:
         "agent.network.torso.kind=tabular: needs one-hot vectors, but screen"
     )
     assert line(VECTOR, table, tmp_path) == ""
+
+
+def test_a_device_that_the_learner_cannot_have_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(device: str, kind: str) -> str:
+        engine, learner = EngineConfig(kind=kind), LearnerConfig(device=device)  # type: ignore[arg-type]
+        network = agent_config(network=MLP)
+        try:
+            check(RunConfig(agent=network, learner=learner, engine=engine, run_dir=str(tmp_path)), VECTOR, LARGE)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    monkeypatch.setattr("distdqn.runtime.preflight.cuda_devices", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert said("cuda", "ray") == said("cuda:0", "ray") == said("cuda:1", "local") == ""
+    assert said("cuda:8", "local").startswith("learner.device=cuda:8: no such CUDA device here, there are 8")
+    assert "Ray gives the learner one GPU" in said("cuda:1", "ray") and "CUDA_VISIBLE_DEVICES" in said("cuda:1", "ray")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert said("cuda", "ray").startswith("learner.device=cuda: this PyTorch cannot use the GPU that is here")
+    assert said("auto", "ray") == said("cpu", "ray") == ""
+
+
+def test_whether_the_learner_gets_a_gpu_is_asked_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster(LocalEngine):
+        def gpus(self) -> int:
+            return 4
+
+    here, there = RunConfig(), RunConfig(engine=EngineConfig(address="auto"))
+    for gpus, works, found in ((0, True, 0), (2, False, 0), (2, True, 1)):
+        monkeypatch.setattr("distdqn.runtime.preflight.cuda_devices", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda works=works: works)
+        assert learner_gpus(here) == learner_gpus(here, Cluster()) == found
+        assert learner_gpus(there) == 0 and learner_gpus(there, Cluster()) == 1
+        assert learner_gpus(there, LocalEngine()) == 0  # no GPU there
+        assert learner_gpus(replace(there, learner=LearnerConfig(device="cpu")), Cluster()) == 0
+        assert learner_gpus(replace(there, learner=LearnerConfig(device="cuda"))) == 1
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
