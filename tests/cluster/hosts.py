@@ -90,6 +90,21 @@ class Hosts:
         with open(log, "ab") as out:
             return subprocess.Popen(self.on(i, *command), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
+    def processes(self, i: int) -> list[psutil.Process]:
+        """Those of host i."""
+        return psutil.Process(self._inits[i]).children(recursive=True)
+
+    def crossed(self, i: int) -> int:
+        """Bytes that host i has received and sent so far."""
+        counted = Path(f"/sys/class/net/dqv{i}/statistics")
+        return sum(int((counted / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+
+    def rate(self, i: int, limit: str) -> None:
+        """Lets no more through the cable of host i, either way: 100mbit."""
+        shape = ("root", "tbf", "rate", limit, "burst", "256kb", "latency", "50ms")
+        run("tc", "qdisc", "replace", "dev", f"dqv{i}", *shape)
+        run("ip", "netns", "exec", self.names[i], "tc", "qdisc", "replace", "dev", "eth0", *shape)
+
     def cut(self, i: int) -> None:
         """Pulls the cable of host i."""
         run("ip", "link", "set", f"dqv{i}", "down")

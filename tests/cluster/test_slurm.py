@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,29 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import hosts as module
-from tests.cluster import slurm as scheduler
+from tests.cluster.conftest import KEYS, cluster_only
 from tests.cluster.hosts import Hosts
 from tests.cluster.slurm import Slurm
 from tests.runtime.helpers import ROOT, last, wait_for
 
-why = "launch/test.sh --cluster runs it"
-if os.environ.get("DISTDQN_CLUSTER"):
-    why = module.missing() or scheduler.missing()
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(bool(why), reason=why)]
-KEYS = (
-    "experiment=catch",
-    "budget.env_frames=100000000",
-    "replay.min_size=1000",
-    "replay.shards=2",
-    "actors.rollout_steps=32",
-    "learner.samples_per_insert=1",
-    "checkpoint.every_seconds=1000",
-    "evaluation.every_seconds=null",
-    "log_every_seconds=1",
-    "screen=lines",
-    "track=disabled",
-)
+pytestmark = cluster_only(with_slurm=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +31,19 @@ def slurm() -> Iterator[Slurm]:
         hosts.close()
 
 
+def distdqn(slurm: Slurm, folder: Path, *arguments: str) -> str:
+    """What the command line says."""
+    environment = {**slurm.environment, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "distdqn.cli", *arguments]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def launch(slurm: Slurm, run: Path, *keys: str) -> str:
     """The number of the job."""
-    command = [sys.executable, "-m", "distdqn.cli", "launch", "cluster=slurm", "cluster.head.cpus=4", *KEYS, *keys]
-    environment = {**slurm.environment, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, f"run_dir={run}"], env=environment, cwd=run.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[1].strip(":")
+    site = ("cluster=slurm", "cluster.head.cpus=4", "experiment=catch")
+    return distdqn(slurm, run.parent, "launch", *site, *KEYS, *keys, f"run_dir={run}").split()[1].strip(":")
 
 
 def log(run: Path, job: str) -> str:
@@ -72,12 +60,12 @@ def outcome(run: Path) -> str:
 def test_a_job_whose_time_is_up_is_saved_and_goes_on(slurm: Slurm, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, *kinds, "cluster.time=3", "cluster.warning_s=60")
-    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
-    wait_for(lambda: slurm.restarts(job) == 1, "another start", 240)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", seconds=300)
+    wait_for(lambda: slurm.restarts(job) == 1, "another start", seconds=240)
     saved = int(log(run, job).partition("a resume goes on from step-")[2].split()[0])
     assert saved >= last(run, "learner_updates") > 50
     # 22.05 lets a heterogeneous job that queues again wait for minutes
-    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 480)
+    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", seconds=480)
     assert "the driver left with 3" in log(run, job) and f"resuming from step-{saved:012d}" in log(run, job)
 
     slurm("scancel", "--batch", "--signal=TERM", job)  # as its last lines say
@@ -90,14 +78,14 @@ def test_a_job_whose_time_is_up_is_saved_and_goes_on(slurm: Slurm, tmp_path: Pat
 def test_a_run_that_is_done_ends_its_job(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=10", "budget.env_frames=20000")
-    wait_for(lambda: slurm.state(job) == "COMPLETED", f"its end\n{log(run, job)}", 300)
+    wait_for(lambda: slurm.state(job) == "COMPLETED", f"its end\n{log(run, job)}", seconds=300)
     assert outcome(run) == "done" and slurm.restarts(job) == 0
 
 
 def test_a_job_that_is_cancelled_saves_and_stays_away(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=10")
-    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", seconds=300)
     slurm("scancel", job)
     wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")
     wait_for(lambda: outcome(run) == "stopped", f"its save\n{log(run, job)}")
@@ -107,11 +95,56 @@ def test_a_job_that_is_cancelled_saves_and_stays_away(slurm: Slurm, tmp_path: Pa
 def test_a_job_that_is_preempted_saves_and_comes_back(slurm: Slurm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = launch(slurm, run, "cluster.head.nodes=2", "cluster.time=30", "cluster.head.partition=low")
-    wait_for(lambda: last(run, "learner_updates") > 50, "learning", 300)
+    wait_for(lambda: last(run, "learner_updates") > 50, "learning", seconds=300)
     slurm("sbatch", "--partition=high", "--nodes=3", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 5")
-    wait_for(lambda: slurm.restarts(job) == 1, f"another start\n{log(run, job)}", 120)
+    wait_for(lambda: slurm.restarts(job) == 1, f"another start\n{log(run, job)}", seconds=120)
     saved = int(log(run, job).partition("a resume goes on from step-")[2].split()[0])
-    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", 300)
+    wait_for(lambda: last(run, "learner_updates") > saved + 50, f"learning on\n{log(run, job)}", seconds=300)
     assert saved > 50 and "a machine has gone" in log(run, job)
     slurm("scancel", job)
     wait_for(lambda: slurm.state(job) == "CANCELLED", "its end")
+
+
+def test_a_sweep_is_an_array_of_jobs_of_which_so_many_run_at_once(slurm: Slurm, tmp_path: Path) -> None:
+    keys = ("experiment=catch", *KEYS[1:], "budget.env_frames=20000", "seed=1,2,3", "hydra.sweep.dir=sweep")
+    site = ("-m", "cluster=slurm", "cluster.head.cpus=5", "cluster.time=10", "cluster.at_once=2")
+    job = distdqn(slurm, tmp_path, "launch", *site, *keys).split()[1].strip(":")
+    running = list[int]()
+
+    def done() -> bool:
+        states = slurm("squeue", "-h", "-r", "-j", job, "-o", "%T").split()
+        running.append(states.count("RUNNING"))
+        return not set(states) & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"}
+
+    wait_for(done, "the end of all", seconds=400)
+    assert max(running) == 2
+    rows = [line.split() for line in distdqn(slurm, tmp_path, "plot", "sweep").splitlines()]
+    assert [row[:3] for row in rows[1:4]] == [[f"{i}/catch", str(i + 1), "done"] for i in range(3)]
+
+
+def test_a_sweep_over_two_kinds_of_nodes_runs_one_after_the_other(slurm: Slurm, tmp_path: Path) -> None:
+    keys = ("experiment=catch", *KEYS[1:], "budget.env_frames=20000", "seed=1,2", "hydra.sweep.dir=sweep")
+    site = ("cluster=slurm", "cluster.head.cpus=4", "cluster.actors.nodes=1", "cluster.actors.cpus=2")
+    said = distdqn(slurm, tmp_path, "launch", "-m", *site, "cluster.time=10", "cluster.at_once=1", *keys)
+    first, second = said.partition(":")[0].split()[1:]
+    wait_for(lambda: slurm.state(first) == "RUNNING", "the first", seconds=60)
+    assert slurm.state(second) == "PENDING"
+    wait_for(lambda: slurm.state(second) == "COMPLETED", "the end", seconds=400)
+    assert [outcome(tmp_path / "sweep" / str(i) / "catch") for i in (0, 1)] == ["done", "done"]
+
+
+def test_two_jobs_on_the_same_nodes_leave_each_other_alone(slurm: Slurm, tmp_path: Path) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    site = ("cluster.head.nodes=2", "cluster.head.cpus=2", "cluster.time=10", "replay.shards=1")
+    jobs = [launch(slurm, run, *site, "cluster.head.options={nodelist: 'node[1-2]'}") for run in runs]
+    for run in runs:
+        wait_for(lambda run=run: last(run, "learner_updates") > 50, "learning", seconds=300)
+    slurm("scancel", jobs[0])
+    wait_for(lambda: outcome(runs[0]) == "stopped", f"its save\n{log(runs[0], jobs[0])}")
+    before = last(runs[1], "learner_updates")
+    wait_for(lambda: last(runs[1], "learner_updates") > before + 200, "learning on", seconds=120)
+    assert slurm.state(jobs[1]) == "RUNNING"
+    assert not any(last(runs[1], f"faults/{kind}_restarts") for kind in ("actor", "shard", "learner", "evaluator"))
+    slurm("scancel", jobs[1])
+    wait_for(lambda: outcome(runs[1]) == "stopped", f"its save\n{log(runs[1], jobs[1])}")
+    assert "Traceback" not in log(runs[0], jobs[0]) + log(runs[1], jobs[1])

@@ -1,0 +1,108 @@
+"""A Ray cluster on the hosts of `hosts`: a head, and a machine on each other host."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.cluster.hosts import Hosts
+from tests.runtime.helpers import ROOT, wait_for
+
+PORT = 6379
+NOTICED = {  # as a job of `distdqn launch` has it
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+class RayCluster:
+    """The head is on host 1.
+
+    Args:
+        cpus, gpus: of each host.
+        python: the interpreter of a host, where it is not this one.
+    """
+
+    def __init__(
+        self, hosts: Hosts, cpus: int, gpus: Mapping[int, int] | None = None, python: Mapping[int, str] | None = None
+    ) -> None:
+        self.hosts, self.address = hosts, f"{hosts.address(1)}:{PORT}"
+        self.log = hosts.folder / "ray.log"
+        token = hosts.folder / "token"
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(16))
+        self.environment = {
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **NOTICED,
+        }
+        self._cpus, self._gpus, self._python = cpus, gpus or {}, python or {}
+        self._raylets: dict[int, subprocess.Popen[bytes]] = {}
+        for i in hosts.names:
+            self.join(i)
+            wait_for(lambda: self.machines() == len(self._raylets), f"{i} machines", self._raylets[i], 90)
+
+    def join(self, i: int) -> None:
+        """Starts Ray on host i."""
+        where = ["--head", f"--port={PORT}", "--include-dashboard=false"] if i == 1 else [f"--address={self.address}"]
+        more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus}"]
+        more += [f"--num-gpus={self._gpus.get(i, 0)}", "--object-store-memory=300000000", "--block"]
+        command = [self._python.get(i, sys.executable), "-m", "ray.scripts.scripts", "start", *where, *more]
+        self._raylets[i] = self.spawn(i, *command, log=self.log)
+
+    def spawn(self, i: int, *command: object, log: Path, **more: str) -> subprocess.Popen[bytes]:
+        """Starts a process on host i that may join the cluster."""
+        variables = [f"{name}={value}" for name, value in (self.environment | more).items()]
+        return self.hosts.spawn(i, "env", *variables, *command, log=log)
+
+    def train(self, *keys: object, log: Path, i: int = 1) -> subprocess.Popen[bytes]:
+        """`distdqn train` on host i, which joins."""
+        where = f"engine.address={self.address}"
+        return self.spawn(i, sys.executable, "-m", "distdqn.cli", "train", *keys, where, log=log, PYTHONUNBUFFERED="1")
+
+    def machines(self) -> int:
+        """How many have joined."""
+        script = f"from distdqn.runtime.ray import machines; print(machines('{self.address}'))"
+        command = self.hosts.on(
+            1, "env", *(f"{k}={v}" for k, v in self.environment.items()), sys.executable, "-c", script
+        )
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment})
+        return int(done.stdout or 0)
+
+    def components(self, i: int) -> set[str]:
+        """The kinds of components on host i, which are at work or wait for it."""
+        found = set[str]()
+        for process in self.hosts.processes(i):
+            with suppress(psutil.Error):
+                title = " ".join(process.cmdline())
+                if title.startswith("ray::"):
+                    found.add(title.removeprefix("ray::").partition(".")[0].split()[0])
+        return found
+
+    def close(self) -> None:
+        """Ends Ray on all hosts."""
+        for raylet in self._raylets.values():
+            raylet.terminate()
+        for raylet in self._raylets.values():
+            with suppress(subprocess.TimeoutExpired):
+                raylet.wait(timeout=20)
+            raylet.kill()
+            raylet.wait()
+
+
+def told(process: subprocess.Popen[bytes], seconds: float = 90) -> Any:
+    """Tells the driver behind `nsenter` to end; its exit code."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.terminate()
+    return process.wait(timeout=seconds)

@@ -1,0 +1,104 @@
+"""A run on several hosts: where its components live, and what becomes of it when one is cut off or slow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import KEYS, cluster_only
+from tests.cluster.hosts import Hosts
+from tests.cluster.ray_cluster import RayCluster, told
+from tests.runtime.helpers import last, wait_for
+
+pytestmark = cluster_only()
+
+
+@pytest.fixture
+def up() -> Iterator[Callable[..., RayCluster]]:
+    """Makes a cluster on three hosts."""
+    closing = []
+
+    def make(**more: object) -> RayCluster:
+        hosts = Hosts(3)
+        closing.append(hosts.close)
+        cluster = RayCluster(hosts, **more)  # type: ignore[arg-type]
+        closing.append(cluster.close)
+        return cluster
+
+    try:
+        yield make
+    finally:
+        for close in reversed(closing):
+            close()
+
+
+@contextmanager
+def training(cluster: RayCluster, folder: Path, *keys: str, experiment: str = "catch") -> Iterator[Path]:
+    """The folder of a run that learns; it is told to end where this is left, and has saved."""
+    run, out = folder / "run", folder / "out"
+    process = cluster.train(f"experiment={experiment}", *KEYS, *keys, f"run_dir={run}", log=out)
+    try:
+        wait_for(lambda: last(run, "learner_updates") > 50, "learning", process, 300)
+        yield run
+        code = told(process)
+        assert code == 3, out.read_text()
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["outcome"] == "stopped" and summary["transitions"]["lost"] == 0
+    finally:
+        process.kill()
+
+
+def test_the_learner_goes_to_a_gpu_and_to_another_when_its_cable_is_cut(
+    up: Callable[..., RayCluster], tmp_path: Path
+) -> None:
+    cluster = up(cpus=4, gpus={2: 1, 3: 1})
+    with training(cluster, tmp_path, "learner.device=auto", "checkpoint.every_seconds=5") as run:
+        (at,) = (i for i in (1, 2, 3) if "learner" in cluster.components(i))
+        assert at != 1
+        before, start = last(run, "learner_updates"), time.monotonic()
+        cluster.hosts.cut(at)
+        wait_for(lambda: last(run, "faults/learner_restarts") == 1, "a new learner", seconds=120)
+        noticed = time.monotonic() - start
+        wait_for(lambda: last(run, "learner_updates") > before + 200, "learning", seconds=120)
+        print(f"cut under the learner: noticed after {noticed:.1f} s, learning after {time.monotonic() - start:.1f} s")
+        assert "learner" in cluster.components(5 - at)
+
+
+def test_a_cut_cable_under_actors_and_shards_stops_nothing_for_long(
+    up: Callable[..., RayCluster], tmp_path: Path
+) -> None:
+    cluster = up(cpus=4)
+    with training(cluster, tmp_path, "actors.count=4") as run:
+        there = {i: cluster.components(i) for i in (1, 2, 3)}
+        assert "learner" in there[1] and all("actor" in there[i] for i in (2, 3))
+        at = next(i for i in (2, 3) if "shard" in there[i])
+        before, start = last(run, "learner_updates"), time.monotonic()
+        cluster.hosts.cut(at)
+        wait_for(lambda: last(run, "faults/shard_restarts") >= 1, "a new shard", seconds=120)
+        noticed = time.monotonic() - start
+        wait_for(lambda: last(run, "learner_updates") > before + 200, "learning", seconds=120)
+        print(f"cut under a shard: noticed after {noticed:.1f} s, learning after {time.monotonic() - start:.1f} s")
+        assert last(run, "faults/actor_restarts") >= 1 and last(run, "faults/learner_restarts") == 0
+
+
+@pytest.mark.parametrize("frames", [42, 84])
+def test_what_crosses_the_network_is_packed(up: Callable[..., RayCluster], tmp_path: Path, frames: int) -> None:
+    cluster = up(cpus=4)
+    for i in (1, 2, 3):
+        cluster.hosts.rate(i, "100mbit")
+    with training(cluster, tmp_path, f"env.frame_size={frames}", "actors.count=4", experiment="pong") as run:
+        before = (
+            cluster.hosts.crossed(2) + cluster.hosts.crossed(3),
+            last(run, "env_steps"),
+            last(run, "learner_updates"),
+        )
+        time.sleep(40)
+        crossed = cluster.hosts.crossed(2) + cluster.hosts.crossed(3) - before[0]
+        steps, updates = last(run, "env_steps") - before[1], last(run, "learner_updates") - before[2]
+        print(f"{frames}: {crossed / 40e6:.2f} MB/s, {crossed / steps:.0f} bytes a transition, {updates:.0f} updates")
+        assert steps > 0 and updates > 0
