@@ -44,14 +44,25 @@ class Handle:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one component takes of a machine; `spread` prefers machines that run few of its kind, `here` the one that
-    this process is on, `yields` lets the others have the core where both want it."""
+    """What one component takes of a machine; `spread` prefers machines that run few of its kind, `near` one of the
+    engine's machines, `yields` lets the others have the core where both want it. `node` is the engine's name of another
+    machine, on which it has to be."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     spread: bool = False
-    here: bool = False
+    near: str | None = None
     yields: bool = False
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a machine has for components."""
+
+    host: str
+    cpus: float
+    gpus: float
 
 
 @dataclass(frozen=True)
@@ -123,8 +134,8 @@ class Engine(Protocol):
     def placed(self, handle: Handle) -> bool:
         """False while there is no room for the component's process on any machine."""
 
-    def gpus(self) -> int:
-        """GPUs that components may be given."""
+    def rooms(self) -> dict[str, Room]:
+        """The machines on which components may run, by the engine's name for each; "" is this one."""
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""

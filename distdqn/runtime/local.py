@@ -1,12 +1,13 @@
 """Everything in one process: the oracle for the distributed system, and a debugger's friend."""
 
 import os
+import socket
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distdqn.machine import cuda_devices
+from distdqn.machine import inspect
 from distdqn.runtime.engine import (
     Beside,
     ComponentFailed,
@@ -16,6 +17,7 @@ from distdqn.runtime.engine import (
     Needs,
     NoAnswer,
     Ref,
+    Room,
     home_of,
 )
 
@@ -73,8 +75,9 @@ class LocalEngine:
     def placed(self, handle: Handle) -> bool:
         return True
 
-    def gpus(self) -> int:
-        return cuda_devices()
+    def rooms(self) -> dict[str, Room]:
+        machine = inspect()
+        return {"": Room(socket.gethostname(), machine.cores, machine.gpus)}
 
     def put(self, value: Any) -> Ref:
         return _Result(value)

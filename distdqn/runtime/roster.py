@@ -23,13 +23,23 @@ class Roster:
         run_id: 63-bit number that marks this run's segments.
         session: how often the run was resumed; no session plays the games of an earlier one again.
         gpus: GPUs that the learner takes, 0 or 1.
+        home: the engine's name of the machine that the learner is to be on, and with it `beside` shards.
     """
 
     def __init__(
-        self, config: RunConfig, spec: EnvSpec, engine: Engine, run_id: int, session: int, gpus: float
+        self,
+        config: RunConfig,
+        spec: EnvSpec,
+        engine: Engine,
+        run_id: int,
+        session: int,
+        gpus: float,
+        home: str = "",
+        beside: int = 0,
     ) -> None:
         self.config, self.spec, self.engine = config, spec, engine
         self.run_id, self.session, self.gpus = run_id, session, gpus
+        self.home, self.beside = home, beside
         self._lives: dict[str, int] = {}
         self._epochs = session
 
@@ -57,13 +67,14 @@ class Roster:
         self._epochs += 1
         args = (replay, capacity, c.actors.rollout_steps, epoch, seed, c.agent.sequence.stride)
         kind, first = (ReplayShard, ()) if place is None else (JournaledShard, (place,))
-        return self.engine.start(f"shard-{index}", Needs(spread=True), kind, *first, *args)
+        needs = Needs(near=self.home) if index < self.beside else Needs(spread=True)
+        return self.engine.start(f"shard-{index}", needs, kind, *first, *args)
 
     def learner(self) -> Handle:
         """Starts the learner; every life and session begins with the same weights until it is restored."""
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
-        needs = Needs(c.learner.threads, self.gpus, here=True)
+        needs = Needs(c.learner.threads, self.gpus, near=self.home)
         return self.engine.start("learner", needs, Learner, c.agent, c.learner, self.spec, seed)
 
     def evaluator(self) -> Handle:

@@ -20,7 +20,9 @@ from distdqn.runtime.components import GivenUp, RunFailed
 from distdqn.runtime.coordinator import Coordinator
 from distdqn.runtime.engine import Engine, EngineFailed, Needs
 from distdqn.runtime.keeper import Keeper
+from distdqn.runtime.placing import Plan, plan
 from distdqn.runtime.preflight import object_store_bytes, pytorch_uses_gpu
+from distdqn.runtime.rollcall import call_roll
 from distdqn.runtime.roster import Roster
 from distdqn.types import EnvSpec, State
 
@@ -29,6 +31,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 SAVE_SECONDS, FINAL_SECONDS = 15.0, 3600.0
 MOMENT_SECONDS = 1.0
 """Signals within it are one."""
+NOT_USED = "the GPU of this machine is not used: this PyTorch cannot (`distdqn doctor`)"
 
 
 def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
@@ -50,14 +53,12 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
     return RayEngine(config.engine.address, cpus, int(gpus), store, needs, config.engine.unauthenticated)
 
 
-def learner_gpus(config: RunConfig, engine: Engine | None = None) -> float:
-    """GPUs that the learner asks of the engine. With `auto` that depends on the machines of the cluster, of which this
-    one may be one without; before it has been joined none is asked for."""
+def learner_gpus(config: RunConfig) -> float:
+    """GPUs that the learner asks of the engine; whether it gets one with `auto` in a cluster is for its machines to
+    say (`placing`)."""
     if config.learner.device != "auto":
         return float(config.learner.device.startswith("cuda"))
-    if config.engine.address is not None:
-        return float(engine is not None and engine.gpus() > 0)
-    return float(pytorch_uses_gpu())
+    return float(config.engine.address is None and pytorch_uses_gpu())
 
 
 def train(config: RunConfig, spec: EnvSpec) -> int:
@@ -97,19 +98,30 @@ def resume(config: RunConfig, spec: EnvSpec) -> int:
     return STOPPED
 
 
-def _join(config: RunConfig, spec: EnvSpec, signals: "_Signals") -> Engine | None:
-    """The engine of a cluster that is there already; None where the run starts its own."""
+def _join(config: RunConfig, spec: EnvSpec, signals: "_Signals") -> tuple[Engine | None, Plan]:
+    """The engine of a cluster that is there already, None where the run starts its own; and who is to be where."""
     if config.engine.kind != "ray" or config.engine.address is None:
-        return None
+        gpus, idle = learner_gpus(config), config.learner.device == "auto" and cuda_devices() > 0
+        return None, Plan(gpus, remark=NOT_USED if idle and not gpus else "")
     with signals.starting():
         engine = make_engine(config, spec)
     signals.take()  # anew: Ray has put a handler of its own in their place
-    return engine
+    try:
+        return engine, plan(config, spec, engine.rooms(), call_roll(engine, config, spec))
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _run(
-    config: RunConfig, spec: EnvSpec, folder: RunFolder, state: State | None, engine: Engine | None, signals: "_Signals"
+    config: RunConfig,
+    spec: EnvSpec,
+    folder: RunFolder,
+    state: State | None,
+    joined: tuple[Engine | None, Plan],
+    signals: "_Signals",
 ) -> int:
+    engine, places = joined
     run_id = int(state["run_id"]) if state else secrets.randbits(62)
     session = int(state["session"]) + 1 if state else 0
     recorder = Recorder(folder, config)
@@ -134,10 +146,9 @@ def _run(
             with signals.starting():
                 engine = make_engine(config, spec)
         signals.take()  # anew, as in `_join`
-        gpus = learner_gpus(config, engine)
-        if config.learner.device == "auto" and config.engine.address is None and cuda_devices() and not gpus:
-            recorder.event("the GPU of this machine is not used: this PyTorch cannot (`distdqn doctor`)")
-        roster = Roster(config, spec, engine, run_id, session, gpus)
+        if places.remark:
+            recorder.event(places.remark)
+        roster = Roster(config, spec, engine, run_id, session, places.gpus, places.home, places.beside)
         coordinator = Coordinator(config, engine, roster, keeper, recorder.record, recorder.event)
         signals.coordinator = coordinator
         if state:

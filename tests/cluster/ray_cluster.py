@@ -28,12 +28,12 @@ class RayCluster:
     """The head is on host 1.
 
     Args:
-        cpus, gpus: of each host.
-        python: the interpreter of a host, where it is not this one.
+        cpus: of each host.
+        differs: what a host has in its environment that others have not.
     """
 
     def __init__(
-        self, hosts: Hosts, cpus: int, gpus: Mapping[int, int] | None = None, python: Mapping[int, str] | None = None
+        self, hosts: Hosts, cpus: Mapping[int, int], differs: Mapping[int, Mapping[str, str]] | None = None
     ) -> None:
         self.hosts, self.address = hosts, f"{hosts.address(1)}:{PORT}"
         self.log = hosts.folder / "ray.log"
@@ -47,7 +47,7 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             **NOTICED,
         }
-        self._cpus, self._gpus, self._python = cpus, gpus or {}, python or {}
+        self._cpus, self._differs = cpus, differs or {}
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
         for i in hosts.names:
             self.join(i)
@@ -56,10 +56,10 @@ class RayCluster:
     def join(self, i: int) -> None:
         """Starts Ray on host i."""
         where = ["--head", f"--port={PORT}", "--include-dashboard=false"] if i == 1 else [f"--address={self.address}"]
-        more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus}"]
-        more += [f"--num-gpus={self._gpus.get(i, 0)}", "--object-store-memory=300000000", "--block"]
-        command = [self._python.get(i, sys.executable), "-m", "ray.scripts.scripts", "start", *where, *more]
-        self._raylets[i] = self.spawn(i, *command, log=self.log)
+        more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus[i]}"]
+        more += ["--object-store-memory=300000000", "--block"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *more]
+        self._raylets[i] = self.spawn(i, *command, log=self.log, **self._differs.get(i, {}))
 
     def spawn(self, i: int, *command: object, log: Path, **more: str) -> subprocess.Popen[bytes]:
         """Starts a process on host i that may join the cluster."""

@@ -28,7 +28,6 @@ from distdqn.machine import Machine
 from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
-from distdqn.runtime.local import LocalEngine
 from distdqn.runtime.preflight import GIB, bytes_per_transition, check, state_size
 from distdqn.runtime.run import learner_gpus
 from distdqn.types import EnvSpec, Weights
@@ -89,19 +88,13 @@ def test_a_device_that_the_learner_cannot_have_is_one_line(tmp_path: Path, monke
     assert said("auto", "ray") == said("cpu", "ray") == ""
 
 
-def test_whether_the_learner_gets_a_gpu_is_asked_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Cluster(LocalEngine):
-        def gpus(self) -> int:
-            return 4
-
+def test_the_learner_gets_a_gpu_that_pytorch_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = RunConfig(), RunConfig(engine=EngineConfig(address="auto"))
     for gpus, works, found in ((0, True, 0), (2, False, 0), (2, True, 1)):
         monkeypatch.setattr("distdqn.runtime.preflight.cuda_devices", lambda gpus=gpus: gpus)
         monkeypatch.setattr(torch.cuda, "is_available", lambda works=works: works)
-        assert learner_gpus(here) == learner_gpus(here, Cluster()) == found
-        assert learner_gpus(there) == 0 and learner_gpus(there, Cluster()) == 1
-        assert learner_gpus(there, LocalEngine()) == 0  # no GPU there
-        assert learner_gpus(replace(there, learner=LearnerConfig(device="cpu")), Cluster()) == 0
+        assert learner_gpus(here) == found and learner_gpus(there) == 0  # the cluster is asked: test_placing
+        assert learner_gpus(replace(there, learner=LearnerConfig(device="cpu"))) == 0
         assert learner_gpus(replace(there, learner=LearnerConfig(device="cuda"))) == 1
 
 
