@@ -72,7 +72,7 @@ def test_a_learner_whose_cable_is_cut_goes_on_on_another_machine(up: Callable[..
 def test_a_cut_cable_under_actors_and_shards_stops_nothing_for_long(
     up: Callable[..., RayCluster], tmp_path: Path
 ) -> None:
-    cluster = up(cpus={1: 3, 2: 3, 3: 3})
+    cluster = up(cpus={1: 3, 2: 6, 3: 6})
     with training(cluster, tmp_path, "actors.count=4", "replay.shards=3") as run:
         there = {i: cluster.components(i) for i in (1, 2, 3)}
         assert {"learner", "shard"} <= there[1] and all("actor" in there[i] for i in (2, 3))
