@@ -32,7 +32,7 @@ def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
 
 
 def state_size(config: RunConfig, spec: EnvSpec) -> int:
-    """M, the numbers of a slot's recurrent state: asked of the network itself, which takes no memory on this device."""
+    """M, the numbers of a slot's recurrent state: asked of the network itself."""
     if not config.agent.network.recurrent and config.agent.contexts == 1:
         return 0
     return int(_network(config, spec).state_size)
@@ -44,12 +44,12 @@ def weights_bytes(config: RunConfig, spec: EnvSpec) -> int:
 
 
 def _network(config: RunConfig, spec: EnvSpec) -> Any:
-    """The Q-network on a device on which it takes no memory."""
-    import torch  # late, since it takes seconds
+    """The Q-network, of tensors that take no memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # late, since it takes seconds; autocast knows no "meta"
 
     from distdqn.nets.qnetwork import QNetwork
 
-    with torch.device("meta"):
+    with FakeTensorMode():
         return QNetwork(config.agent.network, spec, config.agent.contexts)
 
 
