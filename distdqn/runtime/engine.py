@@ -45,13 +45,15 @@ class Handle:
 @dataclass(frozen=True)
 class Needs:
     """What one component takes of a machine; `spread` prefers machines that run few of its kind, `here` the one that
-    this process is on, `yields` lets the others have the core where both want it."""
+    this process is on, `yields` lets the others have the core where both want it. `node` is one of the engine's `nodes`
+    that it has to be on."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     spread: bool = False
     here: bool = False
     yields: bool = False
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ class Engine(Protocol):
 
     def placed(self, handle: Handle) -> bool:
         """False while there is no room for the component's process on any machine."""
+
+    def nodes(self) -> list[str]:
+        """The other machines on which components run, each by the engine's name for it. May be asked in a thread."""
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""

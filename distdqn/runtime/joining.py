@@ -6,9 +6,11 @@ without a word, in which whoever reaches a port can run code.
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distdqn.config import ConfigError
+from distdqn.runtime.engine import Needs
 
 SECONDS = 5.0
 _CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -56,6 +58,22 @@ def refuse_unsafe(address: str, unauthenticated: bool, resolved: str | None = No
     if _ask(f"{host}:{port}", value)[0] is not grpc.StatusCode.OK:
         raise refuse(f"the token in {where} is not that cluster's")
     return True
+
+
+def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:
+    """Why machines with these resources cannot hold a run; None where they can.
+
+    Args:
+        cpus, gpus: what all components take together. needs: what single ones take, each of one machine.
+    """
+    for kind, asked in (("CPU", cpus), ("GPU", gpus)):
+        if (there := sum(node.get(kind, 0) for node in nodes)) < asked:
+            return f"the run asks for {asked} {kind}s, that cluster has {there:g}; lower actors.count or add machines"
+    for need in needs:
+        if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
+            gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
+            return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
+    return None
 
 
 def token() -> tuple[str, str] | None:

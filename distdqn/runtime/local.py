@@ -72,6 +72,9 @@ class LocalEngine:
     def placed(self, handle: Handle) -> bool:
         return True
 
+    def nodes(self) -> list[str]:
+        return []
+
     def put(self, value: Any) -> Ref:
         return _Result(value)
 

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from distdqn.runtime.engine import (
     StoreFull,
     home_of,
 )
-from distdqn.runtime.joining import refuse_unsafe, token
+from distdqn.runtime.joining import no_room, refuse_unsafe, token
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -145,6 +145,8 @@ class RayEngine:
             options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
             if needs.spread:
                 options["scheduling_strategy"] = "SPREAD"
+            if needs.node:
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(needs.node, soft=False)
             if needs.here and not self._own:
                 here = ray.get_runtime_context().get_node_id()
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(
@@ -197,6 +199,13 @@ class RayEngine:
         actor = ray._private.state.actors(self._components[handle.name][1]._actor_id.hex())
         return actor["State"] not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION") or bool(actor["Pid"])
 
+    def nodes(self) -> list[str]:
+        if self._own:
+            return []
+        here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
+        cpus = {n["NodeID"]: n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]}
+        return [node for node, has in cpus.items() if node != here and free.get(node, {}).get("CPU", 0) < has]
+
     def put(self, value: Any) -> Ref:
         try:
             return ray.put(value)
@@ -236,22 +245,6 @@ def machines(address: str) -> int:
     except Exception:  # one class of error for each way in which a head is not there yet
         return 0
     return sum(node.state == 0 for node in nodes.values())
-
-
-def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:
-    """Why machines with these resources cannot hold a run; None where they can.
-
-    Args:
-        cpus, gpus: what all components take together. needs: what single ones take, each of one machine.
-    """
-    for kind, asked in (("CPU", cpus), ("GPU", gpus)):
-        if (there := sum(node.get(kind, 0) for node in nodes)) < asked:
-            return f"the run asks for {asked} {kind}s, that cluster has {there:g}; lower actors.count or add machines"
-    for need in needs:
-        if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
-            gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
-            return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
-    return None
 
 
 def _safe(address: str, unauthenticated: bool) -> str:

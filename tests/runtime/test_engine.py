@@ -285,7 +285,7 @@ def test_components_are_closed_once() -> None:
 
 
 def test_what_a_component_needs_is_asked_of_single_machines() -> None:
-    from distdqn.runtime.ray import no_room
+    from distdqn.runtime.joining import no_room
 
     nodes = [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}]
     assert no_room(nodes, 6, 1, [Needs(2, 1), Needs(4)]) is None
