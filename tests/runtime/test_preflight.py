@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def test_convolutions_need_images(tmp_path: Path) -> None:
         "agent.network.torso.kind=tabular: needs one-hot vectors, but screen"
     )
     assert line(VECTOR, table, tmp_path) == ""
+
+
+def test_a_port_for_metrics_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = RunConfig(agent=agent_config(network=MLP), metrics_port=port, run_dir=str(tmp_path))
+        with pytest.raises(ConfigError) as caught:
+            check(config, VECTOR, LARGE)
+    assert str(caught.value) == (
+        f"metrics_port={port}: cannot be listened on at metrics_host=127.0.0.1 (Address already in use); "
+        "0 takes any that is free"
+    )
+    check(config, VECTOR, LARGE)
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
