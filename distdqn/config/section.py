@@ -72,6 +72,8 @@ def describe(kind: Any, meta: Mapping[str, Any]) -> str:
     for base in _alternatives(kind):
         if typing.get_origin(base) is typing.Literal:
             texts.append("one of " + ", ".join(map(str, typing.get_args(base))))
+        elif typing.get_origin(base) is tuple and typing.get_args(base)[0] is str:
+            texts.append("a list of texts")
         else:
             texts.append(_NAMES[typing.get_origin(base) or base])
     low, high, above = meta.get("low"), meta.get("high"), meta.get("above")

@@ -9,6 +9,7 @@ from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.machine import Machine, cuda_devices, disk_free, inspect
+from distdqn.record.prometheus import refuse_taken
 from distdqn.runtime.joining import refuse_unsafe
 from distdqn.runtime.rehearsal import rehearse
 from distdqn.types import STEP_FIELDS, EnvSpec
@@ -95,6 +96,12 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         if device.startswith("cuda") and not pytorch_uses_gpu():
             raise refusal("learner.device", device, "this PyTorch cannot use the GPU that is here (`distdqn doctor`)")
         _check_memory(config, spec, machine)
+    if config.metrics_port is not None:
+        try:
+            refuse_taken(config.metrics_host, config.metrics_port)
+        except OSError as error:
+            why = f"cannot be listened on at metrics_host={config.metrics_host} ({error.strerror or error})"
+            raise refusal("metrics_port", config.metrics_port, f"{why}; 0 takes any that is free") from None
     if (free := disk_free(Path(config.run_dir))) < DISK_NEEDED:
         why = f"{free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
         raise refusal("run_dir", config.run_dir, why)

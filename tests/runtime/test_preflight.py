@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,19 @@ def test_the_learner_gets_a_gpu_that_pytorch_computes_on(monkeypatch: pytest.Mon
         assert learner_gpus(here) == found and learner_gpus(there) == 0  # the cluster is asked: test_placing
         assert learner_gpus(replace(there, learner=LearnerConfig(device="cpu"))) == 0
         assert learner_gpus(replace(there, learner=LearnerConfig(device="cuda"))) == 1
+
+
+def test_a_port_for_metrics_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = RunConfig(agent=agent_config(network=MLP), metrics_port=port, run_dir=str(tmp_path))
+        with pytest.raises(ConfigError) as caught:
+            check(config, VECTOR, LARGE)
+    assert str(caught.value) == (
+        f"metrics_port={port}: cannot be listened on at metrics_host=127.0.0.1 (Address already in use); "
+        "0 takes any that is free"
+    )
+    check(config, VECTOR, LARGE)
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
