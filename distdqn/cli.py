@@ -196,18 +196,9 @@ def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.config.stored import load_config
-    from distdqn.machine import in_ray_job
+    from distdqn.config.stored import load_to_go_on
 
-    config = load_config(known.folder, rest)
-    if (
-        config.engine.kind == "ray"
-        and config.engine.address is None
-        and in_ray_job()
-        and not any(t.startswith("engine.address=") for t in rest)
-    ):
-        config = load_config(known.folder, ["engine.address=auto", *rest])
-    return go_on(config)
+    return go_on(load_to_go_on(known.folder, rest))
 
 
 def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
