@@ -37,6 +37,9 @@ LAUNCH_EXAMPLES = """examples:
   distdqn launch cluster=slurm cluster.head.nodes=4 cluster.head.gres=gpu:1 experiment=apex --dry-run
   distdqn launch cluster=slurm cluster.head.gres=gpu:1 cluster.actors.nodes=8 cluster.actors.cpus=64 experiment=apex
   distdqn launch -m cluster=slurm cluster.at_once=4 experiment=apex,r2d2 seed=1,2,3           an array of six
+  distdqn launch cluster=kuberay cluster.image=registry/distdqn:1 cluster.runs.claim=runs cluster.actors.pods=8
+  distdqn launch cluster=ray_up cluster.provider.head_ip=10.0.0.1 cluster.provider.worker_ips=[10.0.0.2]
+  distdqn launch cluster=ray_job cluster.address=http://HEAD:8265 experiment=apex
   distdqn launch --config-dir sites cluster=mine experiment=r2d2 seed=2        the site is in sites/cluster/mine.yaml
 """
 
@@ -193,9 +196,9 @@ def _pretrain(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _resume(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.config.stored import load_config
+    from distdqn.config.stored import load_to_go_on
 
-    return go_on(load_config(known.folder, rest))
+    return go_on(load_to_go_on(known.folder, rest))
 
 
 def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:

@@ -26,6 +26,11 @@ class Machine:
     shared_memory_free: int
 
 
+def in_ray_job() -> bool:
+    """Whether a Ray cluster has started this process as its job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 @cache
 def cuda_devices() -> int:
     """Number of CUDA devices, asked of the driver itself: importing PyTorch for it takes seconds."""

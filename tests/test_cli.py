@@ -225,6 +225,15 @@ def test_a_resume_that_fits_is_begun(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert main(["resume", str(run)]) == 3 and begun == [str(run)]
 
 
+def test_a_resume_in_a_job_of_a_cluster_joins_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr("distdqn.runtime.run.resume", lambda config, spec: begun.append(config.engine.address) or 3)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for keys in (["engine.kind=ray"], ["engine.kind=ray", "engine.address=null"], ["engine.kind=local"]):
+        assert main(["resume", str(run), *keys]) == 3
+    assert begun == ["auto", None, None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdqn.config.keys import conf_dir
+from distdqn.config.kuberay import KubeRayConfig
+from distdqn.config.ray_sites import RayJobConfig, RayUpConfig
 from distdqn.config.resolved import as_config_error
 from distdqn.config.section import ConfigError, Section, from_mapping, number
 
@@ -89,7 +91,13 @@ class LocalConfig(Section):
     kind: Literal["local"] = "local"
 
 
-SITES: dict[str, type[Section]] = {"local": LocalConfig, "slurm": SlurmConfig}
+SITES: dict[str, type[Section]] = {
+    "kuberay": KubeRayConfig,
+    "local": LocalConfig,
+    "ray_job": RayJobConfig,
+    "ray_up": RayUpConfig,
+    "slurm": SlurmConfig,
+}
 
 
 def compose_cluster(name: str, overrides: Sequence[str], config_dir: str | None) -> Any:

@@ -25,7 +25,7 @@ from distdqn.config.overrides import parse
 from distdqn.config.renamed import RENAMED
 from distdqn.config.resolved import as_config_error, resolve
 from distdqn.config.run import played
-from distdqn.machine import cuda_devices, inspect
+from distdqn.machine import cuda_devices, in_ray_job, inspect
 
 STOPPED = (1, 3)
 """Exit codes of a run after which a sweep does not begin the next one: it failed, or was told to stop."""
@@ -161,10 +161,12 @@ def _make_known(overrides: Sequence[str], sweep: bool) -> None:
         "share": lambda whole, parts: max(1, int(whole) // int(parts)),
         "at_most": min,
         "run_dir": run_dir,
+        "cluster": lambda *, _root_: "auto" if in_ray_job() and _root_.engine.kind == "ray" else None,
     }
     for key, resolver in resolvers.items():
         OmegaConf.register_new_resolver(key, resolver, replace=True)
     base = to_mapping(RunConfig()) | {"name": "${name:}", "run_dir": _RUN_DIR}
+    base["engine"]["address"] = "${cluster:}"  # a job of a cluster would start a second one inside it
     base["actors"]["rollout_steps"] = f"${{segment:{base['actors']['rollout_steps']}}}"
     ConfigStore.instance().store("base", base)
 
@@ -180,7 +182,8 @@ def _segment(least: int, *, _root_: DictConfig) -> int:
 
 def _best_form(values: dict[str, Any]) -> str:
     """The form for what the engine will have, by what the command line says of it."""
-    if values.get("engine.address"):
+    joins = in_ray_job() and values.get("engine", values.get("engine.kind", "ray")) == "ray"
+    if values.get("engine.address", joins):
         return "cluster"
     device = str(values.get("learner.device", "auto"))
     return "gpu" if device.startswith("cuda") or (device == "auto" and cuda_devices()) else "cores"

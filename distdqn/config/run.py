@@ -125,7 +125,8 @@ class EngineConfig(Section):
     lockstep: bool = False
     """One fixed order of calls, so that both engines and two runs of a seed give the same bits on a CPU."""
     address: str | None = None
-    """Ray cluster to join; null starts one that ends with the run."""
+    """Ray cluster to join; null starts one that ends with the run. Where nobody says anything, a job of a cluster joins
+    that one (auto)."""
     unauthenticated: bool = False
     """Join a cluster that asks for no token: whoever reaches it can run code in it, and in what runs on it."""
     timeout_s: float = number(120.0, above=0)

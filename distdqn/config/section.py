@@ -58,7 +58,8 @@ def keys_of(cls: Any) -> list[dataclasses.Field[Any]]:
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_NAMES |= {tuple: "a list of whole numbers", dict: "a mapping", type(None): "null", Import: "package.module:Class"}
+_NAMES |= {dict: "a mapping", type(None): "null", Import: "package.module:Class"}
+_LISTS = {int: "a list of whole numbers", str: "a list of texts", dict: "a list of mappings"}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -72,8 +73,9 @@ def describe(kind: Any, meta: Mapping[str, Any]) -> str:
     for base in _alternatives(kind):
         if typing.get_origin(base) is typing.Literal:
             texts.append("one of " + ", ".join(map(str, typing.get_args(base))))
-        elif typing.get_origin(base) is tuple and typing.get_args(base)[0] is str:
-            texts.append("a list of texts")
+        elif typing.get_origin(base) is tuple:
+            element = typing.get_args(base)[0]
+            texts.append(_LISTS[typing.get_origin(element) or element])
         else:
             texts.append(_NAMES[typing.get_origin(base) or base])
     low, high, above = meta.get("low"), meta.get("high"), meta.get("above")

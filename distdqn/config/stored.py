@@ -9,6 +9,7 @@ import yaml
 
 from distdqn.config import ConfigError, RunConfig, Section, from_mapping, to_mapping
 from distdqn.config.section import kinds_of
+from distdqn.machine import in_ray_job
 
 S = TypeVar("S", bound=Section)
 
@@ -68,6 +69,15 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
 
         values, typed = resolve(change(values | {"run_dir": here}, overrides))
     return replace(from_mapping(RunConfig, values), run_dir=here, typed=typed)
+
+
+def load_to_go_on(run_dir: str | Path, overrides: Sequence[str]) -> RunConfig:
+    """`load_config`; a job of a Ray cluster joins it where nobody says anything else, as a new run does."""
+    config = load_config(run_dir, overrides)
+    told = any(text.startswith("engine.address=") for text in overrides)
+    if config.engine.kind != "ray" or config.engine.address is not None or told or not in_ray_job():
+        return config
+    return load_config(run_dir, [*overrides, "engine.address=auto"])
 
 
 def refuse_another_environment(run_dir: str | Path, config: RunConfig) -> None:

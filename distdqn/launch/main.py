@@ -5,20 +5,25 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.cluster import LocalConfig, SlurmConfig, compose_cluster
 from distdqn.config.compose import compose
 from distdqn.config.sweep import combinations
-from distdqn.launch import slurm
+from distdqn.launch import kuberay, ray_job, ray_up, slurm
+from distdqn.launch.job import Typed, with_actors
+from distdqn.launch.job import key_of as _key
 from distdqn.run_folder import RunFolder
 from distdqn.types import EnvSpec
 
 OURS = ("engine.address", "engine.kind", "engine")
 """Keys that the launcher sets."""
+ELSEWHERE: dict[str, Callable[..., None]] = {"kuberay": kuberay.send, "ray_job": ray_job.send, "ray_up": ray_up.send}
+"""Kinds of sites that need not share this machine's disk."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,9 @@ def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool, mult
     options = ["--config-dir", str(Path(config_dir).absolute())] if config_dir else []
     if isinstance(site, SlurmConfig):
         return _slurm(site, asked, specs, options, dry_run)
+    if send := ELSEWHERE.get(site.kind):
+        return _elsewhere(site, asked, specs, config_dir, dry_run, send)
     return _local(asked, [*options, *(text for text in rest if _key(text) != "run_dir")], dry_run)
-
-
-def _key(text: str) -> str:
-    return text.lstrip("+").partition("=")[0]
 
 
 def _asked(rest: Sequence[str], composed: Sequence[str], config_dir: str | None, multirun: bool) -> Asked:
@@ -97,20 +100,15 @@ def _check(config: RunConfig) -> EnvSpec:
     return spec
 
 
-def with_actors(texts: list[str], config: RunConfig, cpus: int) -> tuple[list[str], RunConfig]:
-    """With so many actors that all `cpus` are used, unless `texts` says how many. Raises `ConfigError` where there is
-    not enough for one."""
-    if "actors.count" in map(_key, texts):
-        return texts, config
-    from distdqn.runtime.roster import Roster
-
-    others = Roster.cpus_of(config) - config.actors.count * config.actors.threads
-    count = (cpus - others) // config.actors.threads
-    if count < 1:
-        least = others + config.actors.threads
-        raise ConfigError(f"cluster.head.cpus: {cpus} cores in all, this run takes at least {least}")
-    actors = replace(config.actors, count=count)
-    return [*texts, f"actors.count={count}"], replace(config, actors=actors)
+def _elsewhere(
+    site: Any, asked: Asked, specs: list[EnvSpec], config_dir: str | None, dry_run: bool, send: Callable[..., None]
+) -> int:
+    """Each run is a job of its own."""
+    for (texts, config), spec in zip(asked.runs, specs, strict=True):
+        send(site, Typed(texts, config, spec, config_dir, asked.yaml is not None), dry_run)
+    if asked.yaml and not dry_run:
+        (asked.folder / "multirun.yaml").write_text(asked.yaml)
+    return 0
 
 
 def _slurm(site: SlurmConfig, asked: Asked, specs: list[EnvSpec], options: list[str], dry_run: bool) -> int:

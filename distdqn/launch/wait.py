@@ -1,10 +1,12 @@
-"""`python -m distdqn.launch.wait HOST:PORT N SECONDS`: until N machines have joined; exit code 1 where they do not."""
+"""`python -m distdqn.launch.wait ADDRESS N SECONDS [COMMAND...]`: until N machines have joined the cluster at ADDRESS,
+HOST:PORT or auto, and then COMMAND in the place of this process; exit code 1 where they do not."""
 
+import os
 import sys
 import time
 
 
-def main(address: str, number: str, seconds: str) -> int:
+def main(address: str, number: str, seconds: str, *command: str) -> int:
     """Waits; gives the exit code."""
     from distdqn.runtime.ray import machines
 
@@ -13,6 +15,8 @@ def main(address: str, number: str, seconds: str) -> int:
     while time.monotonic() < end:
         there = machines(address)
         if there >= int(number):
+            if command:
+                os.execvp(command[0], command)
             return 0
         time.sleep(1)
     print(f"{there} of {number} machines have joined {address} within {seconds} s", file=sys.stderr)

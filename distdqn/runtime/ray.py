@@ -243,9 +243,11 @@ class RayEngine:
 
 
 def machines(address: str) -> int:
-    """How many machines the cluster at HOST:PORT has at present; 0 where nobody answers."""
+    """How many machines the cluster at HOST:PORT has at present, or auto; 0 where nobody answers."""
+    services: Any = importlib.import_module("ray._private.services")
     raylet: Any = importlib.import_module("ray._raylet")
     try:
+        address = services.canonicalize_bootstrap_address_or_die(address)
         nodes = raylet.GcsClient(address=address).get_all_node_info(timeout=10)
     except Exception:  # one class of error for each way in which a head is not there yet
         return 0

@@ -187,3 +187,24 @@ def test_a_class_of_ones_own_is_named_without_quotes() -> None:
     config = compose(["agent.network.torso.kind=my_pkg.mod:Torso", "env.kind=my_pkg.mod:Env", "env.kwargs={size: 5}"])
     assert isinstance(config.agent.network.torso.kind, Import)
     assert (config.env.kind, config.env.kwargs) == ("my_pkg.mod:Env", {"size": 5})
+
+
+@pytest.mark.parametrize(
+    ("keys", "address", "form"),
+    [
+        ((), "auto", "cluster"),
+        (("engine.address=null",), None, "cores"),
+        (("engine.address=head:6379",), "head:6379", "cluster"),
+        (("engine=local",), None, "cores"),
+        (("engine.kind=local",), None, "cores"),
+    ],
+)
+def test_a_job_of_a_cluster_joins_it(
+    keys: tuple[str, ...], address: str | None, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distdqn.config.compose.cuda_devices", lambda: 0)
+    assert compose(["experiment=pong"]).engine.address is None
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    config = compose(["experiment=pong", *keys])
+    assert config.engine.address == address and config.note.startswith(f"form={form}")
+    assert "address" not in config.typed.get("engine", {})

@@ -98,7 +98,7 @@ def test_a_site_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     own = tmp_path / "sites" / "cluster" / "mine.yaml"
     own.write_text("")
     assert main(["launch", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 2
-    assert "cluster.kind=None: must be one of local, slurm" in capsys.readouterr().err
+    assert "cluster.kind=None: must be one of kuberay, local, ray_job, ray_up, slurm" in capsys.readouterr().err
     own.write_text("defaults: [slurm, _self_]\naccount: rl\nsetup: [module load python, ulimit -n 65536]\n")
     assert main(["launch", "--dry-run", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 0
     text = capsys.readouterr().out
@@ -135,7 +135,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     os.environ["PATH"] = str(sbatch.parent)  # put back by the fixture
     assert "there is no sbatch here; --dry-run shows the job" in refused(capsys)
     assert main(["launch", "cluster=nowhere"]) == 2
-    assert "cluster=nowhere: must be one of local, slurm, or a file of yours (--config-dir)" in capsys.readouterr().err
+    names = "aws, gcp, kuberay, local, ray_job, ray_up, slurm"
+    assert f"cluster=nowhere: must be one of {names}, or a file of yours (--config-dir)" in capsys.readouterr().err
 
 
 def test_a_sweep_is_an_array(capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path) -> None:
