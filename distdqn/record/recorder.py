@@ -50,6 +50,7 @@ class Recorder:
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO | None = None) -> None:
+        listens = config.metrics_host
         config = as_shown(config, config.typed)
         self._folder, self._config = folder, config
         self._wandb_id = wandb.new_id()
@@ -78,7 +79,7 @@ class Recorder:
         self._open("screen", screen)
         self._open("metrics.jsonl", lambda: jsonl.JsonLines(folder.metrics))
         if config.metrics_port is not None:
-            self._open("the metrics' page", self._prometheus)
+            self._open("the metrics' page", lambda: self._prometheus(listens))
         if config.tensorboard:
             self._open("TensorBoard", lambda: TensorBoard(folder.tensorboard))
 
@@ -170,11 +171,11 @@ class Recorder:
         }
         return [(name, text) for name, text in rows.items() if text]
 
-    def _prometheus(self) -> Sink:
+    def _prometheus(self, host: str) -> Sink:
         from distdqn.record.prometheus import Prometheus
 
         config = self._config
-        made = Prometheus(config.metrics_host, config.metrics_port or 0, {"run": config.name, "seed": str(config.seed)})
+        made = Prometheus(host, config.metrics_port or 0, {"run": config.name, "seed": str(config.seed)})
         self.event(f"metrics at {made.where}")
         return made
 

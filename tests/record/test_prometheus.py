@@ -9,6 +9,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_a_client_that_goes_away_or_says_nothing_disturbs_nobody() -> None:
 def test_the_recorder_serves_its_records(tmp_path: Path) -> None:
     track, out = TrackConfig(mode="disabled"), io.StringIO()
     config = RunConfig(name="catch", screen="lines", track=track, tensorboard=False, metrics_port=0)
+    config = replace(config, typed={"metrics_host": "${oc.env:HERE}"})  # what it stands for, is listened on
     with RunFolder.create(tmp_path / "run", "name: catch\n") as folder:
         recorder = Recorder(folder, config, out=out)
         where = re.search(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", out.getvalue())
