@@ -137,6 +137,10 @@ class WandB:
 
         self._put(show)
 
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Queues values for the run's summary."""
+        self._put(lambda run: run.summary.update(values))
+
     def finished(self, scores: Mapping[str, Any], checkpoint: Path | None = None) -> None:
         """Queues what a run came to.
 
@@ -145,11 +149,11 @@ class WandB:
             checkpoint: a folder, to be kept as an artifact.
         """
         frames = self._frames
+        self.summarize({f"final/{name.removeprefix('eval/')}": v for name, v in scores.items() if name != "returns"})
 
         def show(run: Any) -> None:
             import wandb
 
-            run.summary.update({f"final/{name}": value for name, value in scores.items() if name != "returns"})
             if returns := scores.get("returns"):
                 table = wandb.Table(columns=["episode", "return"], data=[[i, float(r)] for i, r in enumerate(returns)])
                 self._log(run, {"final/returns": table, "env_frames": frames})

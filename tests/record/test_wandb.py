@@ -108,7 +108,8 @@ def test_a_run_that_is_requeued_goes_on_without_gaps(tmp_path: Path, monkeypatch
             state = recorder.state()
             if session:
                 recorder.film(film)
-                recorder.finished({"return_mean": 0.5, "returns": [0.0, 1.0], "checkpoint": "step-8"}, checkpoint)
+                recorder.summary({"outcome": "done"})
+                recorder.finished({"eval/return_mean": 0.5, "returns": [0.0, 1.0], "checkpoint": "step-8"}, checkpoint)
             recorder.close()
             recorded, shown = list(jsonl.read(folder.metrics)), out.getvalue()
     first, second = sessions(tmp_path / "run" / "wandb")
@@ -123,7 +124,8 @@ def test_a_run_that_is_requeued_goes_on_without_gaps(tmp_path: Path, monkeypatch
     assert steps == list(range(8 + 2))  # the film and the table are rows, too
     assert [row["env_frames"] for row in history[:8]] == [r["env_frames"] for r in recorded]
     assert history[8]["eval/video._type"] == "video-file" and history[9]["final/returns.nrows"] == 2
-    assert second.summary["final/return_mean"] == 0.5 and second.summary["final/checkpoint"] == "step-8"
+    assert second.summary["outcome"] == "done" and second.summary["final/return_mean"] == 0.5
+    assert second.summary["final/checkpoint"] == "step-8"
     (kept,) = (a for a in second.artifacts if a.type == "model")
     assert set(kept.aliases) == {"best", "latest"}
     assert [c.path for c in kept.manifest.contents] == ["learner.safetensors"] and first.artifacts == []
