@@ -108,7 +108,7 @@ class WandB:
         self._folder = folder.parent if folder.name == "wandb" else folder  # W&B makes its own folder "wandb" inside
         self._about, self._config = about, config
         self._step = 2 * recorded
-        """Of the next record. Those between are for what comes between records: no session takes the step of another."""
+        """Of the next record. Those between are for what comes between records: no session takes one of another."""
         self._init_s, self._finish_s = init_s, FINISH_S if finish_s is None else finish_s
         self._hosts = set[str]()
         self._frames = 0.0
