@@ -1,8 +1,11 @@
-"""What this machine has, found out without importing anything heavy."""
+"""What this machine has and does, found out without importing anything heavy."""
 
 import ctypes
 import os
+import re
 import shutil
+import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -66,6 +69,21 @@ def keep_freed_memory() -> None:
 
 def inspect() -> Machine:
     """This machine now; a container's limits count."""
+    shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
+    return Machine(_cores(), cuda_devices(), *_memory(), shared)
+
+
+def _cores(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use; a container may be given the time of so many as docker's --cpus says."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError, ZeroDivisionError):  # "max" where there is no limit
+        quota, period = (group / "cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes in all and free; a container's limit counts."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -76,17 +94,95 @@ def inspect() -> Machine:
         total = min(total, int(text))
         if used.exists():
             free = min(free, max(0, int(text) - int(used.read_text())))
-    shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
-    return Machine(_cores(), cuda_devices(), total, free, shared)
+    return total, free
 
 
-def _cores(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use; a container may be given the time of so many as docker's --cpus says."""
-    cores = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError, ZeroDivisionError):  # "max" where there is no limit
-        quota, period = (group / "cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+@dataclass(frozen=True)
+class Usage:
+    """What a machine does at the moment `at`, in seconds on a clock of its own.
+
+    Attributes:
+        host: its name. busy_s, core_s: seconds that its cores were busy, and in all, since it started.
+        received, sent: bytes that came from and went to other machines since it started.
+        memory, shared_memory: shares in use, in [0, 1]; a container's memory limit counts.
+        gpu, gpu_memory: share of time in which the busiest of its GPUs computed, and share in use of the fullest one's
+            memory; None where there is no NVIDIA GPU, or it does not say.
+    """
+
+    host: str
+    at: float
+    busy_s: float
+    core_s: float
+    received: int
+    sent: int
+    memory: float
+    shared_memory: float
+    gpu: float | None = None
+    gpu_memory: float | None = None
+
+    def figures(self, earlier: "Usage | None" = None) -> dict[str, float]:
+        """Metrics by name: the shares, and since an `earlier` moment `cpu`, the share of all cores' time that was busy,
+        and `received` and `sent` in bytes/s. What is not known is left out."""
+        found: dict[str, float | None] = {name: getattr(self, name) for name in ("memory", "shared_memory")}
+        if earlier is not None and self.core_s > earlier.core_s and self.at > earlier.at:
+            found["cpu"] = min(1.0, max(0.0, (self.busy_s - earlier.busy_s) / (self.core_s - earlier.core_s)))
+            for name in ("received", "sent"):
+                found[name] = max(0, getattr(self, name) - getattr(earlier, name)) / (self.at - earlier.at)
+        found |= {"gpu": self.gpu, "gpu_memory": self.gpu_memory}
+        return {name: float(f"{value:.4g}") for name, value in found.items() if value is not None}
+
+
+def usage() -> Usage:
+    """What this machine does now, which takes half a millisecond to find out."""
+    import psutil
+
+    cpu, (total, free) = psutil.cpu_times(), _memory()
+    core_s = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)  # counted in user and nice, too
+    interfaces = {n: i for n, i in psutil.net_io_counters(pernic=True).items() if n != "lo"}
+    # bridges and the like count again what passes through a card; a container has no card that it sees as one
+    cards = {name for name in interfaces if Path(f"/sys/class/net/{name}/device").exists()} or set(interfaces)
+    shared = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
+    gpu, gpu_memory = _gpus()
+    return Usage(
+        host=re.sub(r"[^\w.-]", "_", socket.gethostname()) or "localhost",
+        at=time.monotonic(),
+        busy_s=core_s - cpu.idle - getattr(cpu, "iowait", 0.0),
+        core_s=core_s,
+        received=sum(interfaces[name].bytes_recv for name in cards),
+        sent=sum(interfaces[name].bytes_sent for name in cards),
+        memory=1 - free / total,
+        shared_memory=shared.used / shared.total if shared and shared.total else 0.0,
+        gpu=gpu,
+        gpu_memory=gpu_memory,
+    )
+
+
+@cache
+def _nvml() -> ctypes.CDLL | None:
+    """NVIDIA's library for looking at GPUs, which comes with the driver; None where there is none."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        return library if library.nvmlInit_v2() == 0 else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _gpus() -> tuple[float | None, float | None]:
+    """`gpu` and `gpu_memory` of `Usage`."""
+    if (library := _nvml()) is None:
+        return None, None
+    count = ctypes.c_uint()
+    library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    computed, used = list[float](), list[float]()
+    for i in range(count.value):
+        device, rates, memory = ctypes.c_void_p(), (ctypes.c_uint * 2)(), (ctypes.c_ulonglong * 3)()
+        if library.nvmlDeviceGetHandleByIndex_v2(i, ctypes.byref(device)):
+            continue
+        if library.nvmlDeviceGetUtilizationRates(device, rates) == 0:
+            computed.append(rates[0] / 100)
+        if library.nvmlDeviceGetMemoryInfo(device, memory) == 0 and memory[0]:
+            used.append(memory[2] / memory[0])  # total, free, used
+    return max(computed, default=None), max(used, default=None)
 
 
 def disk_free(path: Path) -> int:

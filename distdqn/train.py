@@ -1,6 +1,7 @@
 """The door `distdqn train`: Hydra's command line in front of a run, or of a sweep of runs."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -67,18 +68,30 @@ def train(known: argparse.Namespace, overrides: list[str]) -> int:
     flags += [f"--{name}={value}" for name, value in valued.items() if value]
     runs: list[Path] = []
 
-    def run(made: Callable[[], RunConfig]) -> int:
-        config = made()
-        runs.append(Path(config.run_dir))
-        return _run(config, known.or_resume)
+    def run(made: Callable[[], RunConfig]) -> tuple[int, float | None]:
+        def one() -> int:
+            config = made()
+            runs.append(Path(config.run_dir))
+            return _run(config, known.or_resume)
 
-    code = command_line(flags, overrides, lambda config: exit_code(lambda: run(config)))
+        code = exit_code(one)
+        return code, _score(runs[-1]) if runs else None
+
+    code = command_line(flags, overrides, run)
     if len(runs) > 1:
         from distdqn.record.console import make_console
         from distdqn.report.results import show
 
         show([run for run in runs if run.exists()], make_console())
     return code
+
+
+def _score(run_dir: Path) -> float | None:
+    """The mean return of a run's last evaluation, which a sweeper that searches makes larger or smaller."""
+    try:
+        return float(json.loads((run_dir / "summary.json").read_text())["eval/return_mean"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _complete() -> bool:

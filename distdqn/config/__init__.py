@@ -22,5 +22,6 @@ from distdqn.config.run import (
     ProtocolConfig,
     ReplayConfig,
     RunConfig,
+    TrackConfig,
 )
 from distdqn.config.section import ConfigError, Import, Section, from_mapping, to_mapping

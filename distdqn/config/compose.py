@@ -50,54 +50,92 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfi
     return _checked(values)
 
 
-def command_line(flags: Sequence[str], overrides: Sequence[str], run: Callable[[Callable[[], RunConfig]], int]) -> int:
+Run = Callable[[Callable[[], RunConfig]], tuple[int, float | None]]
+"""Runs what it is given the config of; its exit code and, for a sweeper that searches, its score."""
+
+
+class _Ended(Exception):
+    """A run in another process ended with this exit code, not 0."""
+
+
+class _Job:
+    """What Hydra calls for each run. A launcher that somebody has installed may do so in other processes, where what
+    the YAML files refer to is made known anew.
+
+    Attributes:
+        codes: exit codes so far, of this process.
+    """
+
+    def __init__(self, run: Run, overrides: list[str], sweep: bool) -> None:
+        self.run, self.overrides, self.sweep = run, overrides, sweep
+        self.codes, self.home = [0], os.getpid()
+        _make_known(overrides, sweep)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        _make_known(self.overrides, self.sweep)
+
+    def __call__(self, values: DictConfig) -> float | None:
+        score, here = None, os.getpid() == self.home
+        if here and set(self.codes) & set(STOPPED):
+            return score
+        self.codes.append(1)  # until it is done
+        try:
+            self.codes[-1], score = self.run(lambda: _checked(values))
+        except Exception:  # said here, since Hydra would put its own words and frames above it
+            traceback.print_exc()
+        if not here and self.codes[-1]:
+            raise _Ended(self.codes[-1])
+        return score
+
+
+def command_line(flags: Sequence[str], overrides: Sequence[str], run: Run) -> int:
     """Does what Hydra's command line would: composes and runs, sweeps, or shows what `flags` ask for. Returns the exit
     code, of a sweep the worst. Raises `ConfigError`: one line that names the key and what is allowed.
 
     Args:
         flags: Hydra's own, such as `--multirun` or `--cfg=job`.
-        run: is given what makes the config of a run, and gives its exit code; called once for each job of a sweep.
+        run: called once for each job of a sweep.
     """
     sweep = "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
     complete = "--shell-completion" in flags  # then what follows is no override
-    texts = [*_prepare([] if complete else overrides, sweep), *(overrides if complete else [])]
-    codes = [0]
-
-    def job(values: DictConfig) -> None:
-        if not set(codes) & set(STOPPED):
-            codes.append(1)  # until it is done
-            try:
-                codes[-1] = run(lambda: _checked(values))
-            except Exception:  # said here, since Hydra would put its own words and frames above it
-                traceback.print_exc()
-
-    argv = sys.argv
+    keys = [] if complete else list(overrides)
+    texts = [*_prepare(keys, sweep), *(overrides if complete else [])]
+    job, argv = _Job(run, keys, sweep), sys.argv
     sys.argv = [argv[0], *flags, *texts]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here as they are
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(job)()
+    except _Ended as error:
+        job.codes.append(error.args[0])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _one_line(error) from None
     finally:
         sys.argv = argv
-    return max(codes, key=WORST.index)
+    return max(job.codes, key=WORST.index)
 
 
 def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
-    """What the YAML files refer to is made known, and a key is free to be new: `from_mapping` knows them all."""
-    values: dict[str, Any] = {}
+    """`overrides` as Hydra is given them: a key is free to be new, since `from_mapping` knows them all. What the YAML
+    files refer to is made known."""
+    _make_known(overrides, sweep)
     texts = []
     for text in overrides:
         override = parse(text, sweep)
         key, value = override.key_or_group, override.value()
         if key in RENAMED and not isinstance(value, dict):
             raise ConfigError(f"{key}: is now {RENAMED[key]}")
-        values[key] = value
         if "/" in key or override.is_hydra_override() or override.package or (conf_dir() / key).is_dir():
             named = value is not None and not isinstance(value, (bool, int, float))
             texts.append(text if named or override.is_delete() else f"{key}='{value}'")  # a choice that is not there
         else:
             texts.append(text if override.is_delete() else f"++{text.lstrip('+')}")
+    return texts
+
+
+def _make_known(overrides: Sequence[str], sweep: bool) -> None:
+    """Registers what the YAML files refer to, which depends on what `overrides` say."""
+    values = {o.key_or_group: o.value() for o in (parse(text, sweep) for text in overrides)}
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
 
     def run_dir(name: str) -> str:
@@ -131,7 +169,6 @@ def _prepare(overrides: Sequence[str], sweep: bool) -> list[str]:
     base["engine"]["address"] = "${cluster:}"  # a job of a cluster would start a second one inside it
     base["actors"]["rollout_steps"] = f"${{segment:{base['actors']['rollout_steps']}}}"
     ConfigStore.instance().store("base", base)
-    return texts
 
 
 def _segment(least: int, *, _root_: DictConfig) -> int:

@@ -12,6 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdqn.config import ConfigError
 
+_SHORT = {"engine": "engine.kind", "track": "track.mode"}
+"""Groups whose files choose one key each."""
+
 
 def parse(text: str, sweep: bool = False) -> Override:
     """The override that `text` is; more than one value, as in seed=1,2, only with `sweep`. Raises `ConfigError`."""
@@ -31,7 +34,10 @@ def change(values: Mapping[str, Any], texts: Sequence[str]) -> DictConfig:
     changed = OmegaConf.create(dict(values))
     for text in texts:
         override = parse(text)
-        *groups, name = override.key_or_group.split(".")
+        key = override.key_or_group
+        if key in _SHORT and not override.is_delete() and isinstance(override.value(), str):
+            key = _SHORT[key]
+        *groups, name = key.split(".")
         try:
             if override.is_delete():
                 group = OmegaConf.select(changed, ".".join(groups)) if groups else changed
@@ -39,7 +45,7 @@ def change(values: Mapping[str, Any], texts: Sequence[str]) -> DictConfig:
                     raise ConfigError(f"{text}: there is no such key")
                 del group[name]
             else:
-                OmegaConf.update(changed, override.key_or_group, override.value(), merge=True, force_add=True)
+                OmegaConf.update(changed, key, override.value(), merge=True, force_add=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{text}: {first_line(error)}") from None
     return changed

@@ -159,6 +159,26 @@ class CheckpointConfig(Section):
 
 
 @dataclass(frozen=True)
+class TrackConfig(Section):
+    """Weights & Biases: one run there for each run here, whose only writer is the driver."""
+
+    key: ClassVar[str] = "track"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online where there is a login, else off. `track=offline` is short for `track.mode=offline`."""
+    group: str = ""
+    """Runs that belong together, as those of a sweep or of a scaling experiment; empty: those of one name."""
+    job_type: str = "train"
+    tags: tuple[str, ...] = ()
+    artifacts: bool = False
+    """The best checkpoint of a run that is done goes there, too."""
+
+    def check(self) -> None:
+        for name, texts in (("group", [self.group or "-"]), ("job_type", [self.job_type]), ("tags", self.tags)):
+            if not all(0 < len(text.strip()) <= 64 or "${" in text for text in texts):
+                self.refuse(name, "texts of 1 to 64 characters" if name == "tags" else "1 to 64 characters")
+
+
+@dataclass(frozen=True)
 class RunConfig(Section):
     """Everything about a run."""
 
@@ -179,8 +199,11 @@ class RunConfig(Section):
     log_every_seconds: float = number(5.0, above=0)
     tensorboard: bool = True
     screen: Literal["auto", "live", "lines", "off"] = "auto"
-    track: Literal["online", "offline", "disabled"] | None = None
-    """Weights & Biases mode; null means online where there is a login, else off."""
+    metrics_port: int | None = number(None, 0, 65535)
+    """Port on which Prometheus finds the newest metrics, at /metrics; 0: any that is free; null: none."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on: as it is, this machine alone; 0.0.0.0: whoever reaches it may read."""
+    track: TrackConfig = field(default_factory=TrackConfig)
     typed: dict[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata=NO_KEY)
     """Nested as the keys are: what was typed, as `${oc.env:NAME}`, of values that came out of the environment."""
     named_by_chance: bool = field(default=False, compare=False, repr=False, metadata=NO_KEY)
@@ -189,6 +212,8 @@ class RunConfig(Section):
     def check(self) -> None:
         if not self.run_dir.strip():
             self.refuse("run_dir", "a folder's path")
+        if not self.metrics_host.strip():
+            self.refuse("metrics_host", "an address or a host's name")
         self._check_windows()
         segment, replay = self.actors.rollout_steps, self.replay
         per_shard = replay.capacity // replay.shards

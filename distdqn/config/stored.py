@@ -39,6 +39,8 @@ def as_shown(section: S, typed: dict[str, Any]) -> S:
             changes |= {name: as_shown(below, text)} if isinstance(text, dict) else {}
         elif kinds[name] is str:
             changes[name] = text
+        elif kinds[name] == tuple[str, ...]:
+            changes[name] = (text,) if isinstance(text, str) else tuple(text)
     return replace(section, **changes)
 
 

@@ -36,15 +36,15 @@ def combinations(overrides: Sequence[str], config_dir: str | None = None) -> Swe
     runs: list[tuple[list[str], RunConfig]] = []
     wrong: list[ConfigError] = []
 
-    def collect(config: Callable[[], RunConfig]) -> int:
+    def collect(config: Callable[[], RunConfig]) -> tuple[int, None]:
         try:
             made = config()
         except ConfigError as error:
             wrong.append(error)
-            return 1
+            return 1, None
         texts = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
         runs.append((texts, replace(made, run_dir=made.run_dir.replace(there, str(folder), 1))))
-        return 0
+        return 0, None
 
     flags = ["--multirun", *([f"--config-dir={Path(config_dir).absolute()}"] if config_dir else [])]
     with tempfile.TemporaryDirectory() as there:

@@ -16,15 +16,19 @@ from rich.text import Text
 
 from distdqn.config import RunConfig
 from distdqn.config.run import played
+from distdqn.record.advice import advice
+from distdqn.record.machines import latest, machines
 
 
 def stage(config: RunConfig, last: Mapping[str, float]) -> str:
-    """What is going on, and what holds it up, in one phrase."""
+    """What is going on, and what holds it up, in one phrase: with what to change where that is known."""
     held, needed = last.get("replay/transitions"), config.replay.min_size
     if "run/fraction" not in last:
         return "starting"
     if not last.get("learner_updates") and held is not None and held < needed:
         return f"filling the replay, {held / needed:.0%} of what learning needs"
+    if found := advice(config, last):
+        return found[0]
     learner, actor = (last.get(f"{who}/idle_fraction", 0.0) for who in ("learner", "actor"))
     if max(learner, actor) < 0.2:
         return "actors and learner both busy"
@@ -72,7 +76,7 @@ class Screen:
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """Takes in one record and shows it when it is time; metrics that it lacks keep their value."""
-        self.last = {**self.last, **metrics}  # a new one each time: rich draws from a thread of its own
+        self.last = latest(self.last, metrics)  # a new one each time: rich draws from a thread of its own
         now = time.monotonic()
         if self._mode == "lines" and now - self._printed >= self._every:
             self._printed = now
@@ -110,7 +114,7 @@ class Screen:
             f"evaluation {evaluated}" if evaluated else "",
             f"loss {number(last['learner/loss'])}" if "learner/loss" in last else "",
         ]
-        return " | ".join(filter(None, [*parts, stage(self._config, last), faults(last)]))
+        return " | ".join(filter(None, [*parts, stage(self._config, last), machines(last), faults(last)]))
 
     def _draw(self) -> RenderableType:
         config, last = self._config, self.last
@@ -135,11 +139,12 @@ class Screen:
         for i in range(0, len(groups), columns):
             panels.add_row(*groups[i : i + columns])
             panels.add_row(Text())
-        happened, now = faults(last), stage(config, last)
+        happened, now, hosts = faults(last), stage(config, last), machines(last)
         body = Group(
             *([Text(config.note, "italic", overflow="ellipsis", no_wrap=True)] if config.note else []),
             budget,
             Text(now[:1].upper() + now[1:], "dim"),
+            *([Text(hosts, "dim")] if hosts else []),
             Text(),
             panels,
             Text(f"Faults: {happened}", "yellow") if happened else Text("No faults", "dim"),

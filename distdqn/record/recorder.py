@@ -13,6 +13,8 @@ import numpy as np
 from distdqn.config import RunConfig
 from distdqn.config.stored import as_shown, as_typed
 from distdqn.record import jsonl, wandb
+from distdqn.record.advice import advice
+from distdqn.record.machines import latest
 from distdqn.record.tensorboard import TensorBoard
 from distdqn.run_folder import RunFolder
 from distdqn.types import State
@@ -35,29 +37,35 @@ class Sink(Protocol):
 
 
 class Recorder:
-    """Hands each record to `metrics.jsonl`, TensorBoard, W&B and the screen.
+    """Hands each record to `metrics.jsonl`, TensorBoard, W&B, Prometheus and the screen.
 
     A place that fails is left out from then on, with an event; `metrics.jsonl` alone is tried again. `last` holds the
     last value of each metric.
 
     Args:
         folder: the run's folder; records already in it are read, and `last` goes on from them.
-        config: `tensorboard`, `screen` and `track` say which places there are. What came out of the environment goes
-            nowhere: it is shown and sent as it was typed.
+        config: `tensorboard`, `metrics_port`, `screen` and `track` say which places there are. What came out of the
+            environment goes nowhere: it is shown and sent as it was typed.
         out: where the screen is; standard output by default.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, out: TextIO | None = None) -> None:
+        listens = config.metrics_host
         config = as_shown(config, config.typed)
         self._folder, self._config = folder, config
         self._wandb_id = wandb.new_id()
         self._wandb: wandb.WandB | None = None
         self._started = self._closed = False
         self._outcome = ""
+        self._advice: list[str] = []
+        """Of the last time that it was training."""
         self._sinks: dict[str, Sink] = {}
         self.last: dict[str, float] = {}
+        self._recorded = 0
+        """Records of earlier sessions."""
         for metrics in jsonl.read(folder.metrics):
             self.last.update(metrics)
+            self._recorded += 1
         self._screen: Screen | None = None
 
         def screen() -> Sink:
@@ -70,6 +78,8 @@ class Recorder:
 
         self._open("screen", screen)
         self._open("metrics.jsonl", lambda: jsonl.JsonLines(folder.metrics))
+        if config.metrics_port is not None:
+            self._open("the metrics' page", lambda: self._prometheus(listens))
         if config.tensorboard:
             self._open("TensorBoard", lambda: TensorBoard(folder.tensorboard))
 
@@ -78,7 +88,9 @@ class Recorder:
         if missing := [name for name in REQUIRED if name not in metrics]:
             raise ValueError(f"a record lacks {', '.join(missing)}")
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in metrics.items()}
-        self.last.update(plain)
+        self.last = latest(self.last, plain)
+        if "run/learner_idle" in plain:
+            self._advice = advice(self._config, self.last)
         if not self._started:
             self._started = True
             self._start_wandb()
@@ -103,6 +115,17 @@ class Recorder:
         content = {"name": self._config.name, "seed": self._config.seed, **self.last, **(extra or {})}
         self._outcome = str((extra or {}).get("outcome", ""))
         return self._try("summary.json", lambda: _write_json(self._folder.summary, content))
+
+    def film(self, path: Path) -> None:
+        """Hands on the film of an evaluation's game."""
+        if (tracked := self._wandb) is not None:
+            self._try("the film for W&B", lambda: tracked.film(path))
+
+    def finished(self, scores: Mapping[str, Any], checkpoint: Path | None) -> None:
+        """Hands on the `scores` of the final evaluation and, where `track.artifacts` asks for it, the best
+        `checkpoint`'s folder."""
+        if self._wandb is not None:
+            self._wandb.finished(scores, checkpoint if self._config.track.artifacts else None)
 
     def state(self) -> State:
         """What a checkpoint keeps: the W&B run's id."""
@@ -142,18 +165,31 @@ class Recorder:
             "return": f"{number(last.get('actor/recent_return'))} in recent training games",
             "evaluation": evaluation(last),
             "faults": faults(last),
+            "advice": "; ".join(self._advice),
             "folder": str(self._folder.path),
+            "W&B": f"`{self._wandb.sync}` uploads it" if self._wandb and self._wandb.mode == "offline" else "",
         }
         return [(name, text) for name, text in rows.items() if text]
 
+    def _prometheus(self, host: str) -> Sink:
+        from distdqn.record.prometheus import Prometheus
+
+        config = self._config
+        made = Prometheus(host, config.metrics_port or 0, {"run": config.name, "seed": str(config.seed)})
+        self.event(f"metrics at {made.where}")
+        return made
+
     def _start_wandb(self) -> None:
-        if (mode := wandb.choose_mode(self._config.track)) == "disabled":
+        config, track = self._config, self._config.track
+        if (mode := wandb.choose_mode(track.mode)) == "disabled":
             return
-        name = f"{self._config.name}-seed{self._config.seed}"
+        group = track.group or os.environ.get("WANDB_RUN_GROUP") or config.name
+        about = wandb.About(self._wandb_id, f"{config.name}-seed{config.seed}", group, track.job_type, track.tags)
 
         def start() -> wandb.WandB:
-            config, group = as_typed(self._config), self._config.name
-            self._wandb = wandb.WandB(self._folder.wandb, mode, self._wandb_id, name, group, config)
+            finish_s = wandb.UPLOAD_S if track.artifacts else None
+            as_said, recorded = as_typed(config), self._recorded
+            self._wandb = wandb.WandB(self._folder.wandb, mode, about, as_said, recorded, finish_s=finish_s)
             return self._wandb
 
         self._open("W&B", start)

@@ -15,6 +15,8 @@ from matplotlib.ticker import EngFormatter
 from distdqn.config import ConfigError
 from distdqn.record import jsonl
 
+_OF_NO_MATTER = r"^(seed|run_dir|metrics_.*|screen|note):.*\n?|^(engine|track):.*\n(?:[ -].*\n)*"
+"""What of a config two runs of one kind may differ in."""
 _INK, _QUIET = "#2b2b2b", "#8a8a8a"
 COLUMNS = 6
 """Panels in a row."""
@@ -52,7 +54,7 @@ def read_curve(path: Path) -> Curve:
         raise PlotError(f"{path} has no returns to draw yet: no game has ended in {metrics.name}")
     text = config.read_text(encoding="utf-8", errors="replace")
     name = re.search(r"^name:[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
-    kind = re.sub(r"^(seed|run_dir|track|screen|note):.*$|^engine:\n(?: .*\n)*", "", text, flags=re.MULTILINE)
+    kind = re.sub(_OF_NO_MATTER, "", text, flags=re.MULTILINE)
     return Curve(path, name.group(1).strip("'\"") if name else path.name, kind, training, evaluation)
 
 

@@ -22,6 +22,7 @@ from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine
 from distdqn.runtime.experience import Experience
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.learning import Learning
+from distdqn.runtime.nodes import Nodes
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.saving import Saving
 from distdqn.runtime.shards import Shards
@@ -52,6 +53,7 @@ class Coordinator:
         self.learning = Learning(self.system, self.shards, keeper)
         self.experience = Experience(self.system, self.shards, self.learning.publish)
         self.saving = Saving(self.system, self.shards, keeper, self._log)
+        self.nodes = Nodes(engine)
         self._training = True
         self.started = False
         """Whether there is anything to save; False where it was told to stop while it started."""
@@ -150,4 +152,5 @@ class Coordinator:
 
     def _log(self, extra: dict[str, Any] | None = None) -> None:
         s = self.system
-        self.log({**s.progress.metrics(s.limiter.samples_per_insert, self._training), **(extra or {})})
+        values = s.progress.metrics(s.limiter.samples_per_insert, self._training)
+        self.log({**values, **self.nodes.metrics(), **(extra or {})})

@@ -58,11 +58,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class Room:
-    """What a machine has for components."""
+    """What a machine has for components, and how many CPUs none has yet."""
 
     host: str
     cpus: float
     gpus: float
+    free: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ class Engine(Protocol):
         """False while there is no room for the component's process on any machine."""
 
     def rooms(self) -> dict[str, Room]:
-        """The machines on which components may run, by the engine's name for each; "" is this one."""
+        """The machines on which components may run, by the engine's name for each; "" is this one. May be asked in a
+        thread."""
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""

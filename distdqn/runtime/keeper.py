@@ -22,7 +22,7 @@ class Keeper:
 
     Args:
         extra: gives what else belongs into a checkpoint (run id, session, the recorder's state).
-        event: called with a line for people.
+        event: called with a line for people. filmed: with the file of each film, in a thread of its own.
     """
 
     def __init__(
@@ -32,8 +32,10 @@ class Keeper:
         spec: EnvSpec,
         extra: Callable[[], State],
         event: Callable[[str], None],
+        filmed: Callable[[Path], None] = lambda path: None,
     ) -> None:
         self.folder, self.config, self.spec, self.extra, self.event = folder, config, spec, extra, event
+        self.tell_filmed = filmed
         self.final: dict[str, Any] = {}
         self._protected: str | None = None
         self._filming: Future[Path] | None = None
@@ -80,6 +82,12 @@ class Keeper:
             self.event(line)
         return state["learner"]
 
+    def best(self) -> Path | None:
+        """The folder of the best checkpoint, of the newest where none was evaluated."""
+        found, names = checkpoint.best(self.folder.checkpoints), checkpoint.names(self.folder.checkpoints)
+        name = found[0] if found else names[-1] if names else None
+        return self.folder.checkpoints / name if name else None
+
     def protect(self, name: str) -> None:
         """Keeps checkpoint `name` until its evaluation has come."""
         self._protected = name
@@ -123,6 +131,7 @@ class Keeper:
         if (error := future.exception()) is not None:
             self.event(f"the video could not be written: {error}")
             return
+        self.tell_filmed(future.result())
         videos = sorted(self.folder.videos.glob("step-*.gif"), key=lambda p: p.name)
         for old in videos[: -self.config.checkpoint.keep]:
             old.unlink(missing_ok=True)

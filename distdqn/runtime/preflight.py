@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from distdqn import checkpoint
 from distdqn.act.segmenter import agent_fields
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.network import CONVOLUTIONAL
 from distdqn.machine import Machine, cuda_devices, disk_free, inspect
+from distdqn.record.prometheus import refuse_taken
 from distdqn.runtime.joining import refuse_unsafe
 from distdqn.runtime.rehearsal import rehearse
 from distdqn.types import STEP_FIELDS, EnvSpec
@@ -15,6 +17,8 @@ from distdqn.types import STEP_FIELDS, EnvSpec
 GIB = 1024**3
 DISK_NEEDED = GIB // 2
 """Checkpoints of the largest of our networks, videos and metrics of a long run."""
+MOST_VERSIONS = 16
+"""Of the weights that are in use at once: so many are published while the slowest rollout is played."""
 
 
 def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
@@ -29,15 +33,25 @@ def bytes_per_transition(config: RunConfig, spec: EnvSpec) -> float:
 
 
 def state_size(config: RunConfig, spec: EnvSpec) -> int:
-    """M, the numbers of a slot's recurrent state: asked of the network itself, which takes no memory on this device."""
+    """M, the numbers of a slot's recurrent state: asked of the network itself."""
     if not config.agent.network.recurrent and config.agent.contexts == 1:
         return 0
-    import torch  # late, since it takes seconds
+    return int(_network(config, spec).state_size)
+
+
+def weights_bytes(config: RunConfig, spec: EnvSpec) -> int:
+    """Size of the network's weights, float32."""
+    return 4 * sum(parameter.numel() for parameter in _network(config, spec).parameters())
+
+
+def _network(config: RunConfig, spec: EnvSpec) -> Any:
+    """The Q-network, of tensors that take no memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # late, since it takes seconds; autocast knows no "meta"
 
     from distdqn.nets.qnetwork import QNetwork
 
-    with torch.device("meta"):
-        return QNetwork(config.agent.network, spec, config.agent.contexts).state_size
+    with FakeTensorMode():
+        return QNetwork(config.agent.network, spec, config.agent.contexts)
 
 
 def batch_bytes(config: RunConfig, spec: EnvSpec) -> int:
@@ -53,10 +67,12 @@ def rollout_bytes(config: RunConfig, spec: EnvSpec) -> int:
 
 def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Shared memory for everything that can be on its way at once, six times over: Ray frees what nobody holds any
-    more with a delay, and starts to write objects to disk when the store is four fifths full."""
+    more with a delay, and starts to write objects to disk when the store is four fifths full. Weights are there once
+    for each version by which some actor still plays."""
     batches = (config.learner.in_flight + 2) * batch_bytes(config, spec)
     rollouts = (config.actors.in_flight + 1) * rollout_bytes(config, spec)
-    return max(256 * 1024**2, 6 * (batches + rollouts))
+    versions = 1 + min(MOST_VERSIONS, config.actors.count * config.actors.in_flight)
+    return max(256 * 1024**2, 6 * (batches + rollouts) + 2 * versions * weights_bytes(config, spec))
 
 
 def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> None:
@@ -80,6 +96,12 @@ def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> N
         if device.startswith("cuda") and not pytorch_uses_gpu():
             raise refusal("learner.device", device, "this PyTorch cannot use the GPU that is here (`distdqn doctor`)")
         _check_memory(config, spec, machine)
+    if config.metrics_port is not None:
+        try:
+            refuse_taken(config.metrics_host, config.metrics_port)
+        except OSError as error:
+            why = f"cannot be listened on at metrics_host={config.metrics_host} ({error.strerror or error})"
+            raise refusal("metrics_port", config.metrics_port, f"{why}; 0 takes any that is free") from None
     if (free := disk_free(Path(config.run_dir))) < DISK_NEEDED:
         why = f"{free / GIB:.2f} GiB free on that disk, a run needs {DISK_NEEDED / GIB:.1f} GiB"
         raise refusal("run_dir", config.run_dir, why)

@@ -15,6 +15,8 @@ SHORTEST_S = 0.25
 """Time that rates are worked out over at the least: an evaluation may be logged right after the last line."""
 RECENT_S, RECENT_GAMES = 60.0, 100
 """What the `run/` metrics and the recent return are means over, so that they read calmly."""
+SETTLED_S = 10.0
+"""Learning has to have gone on for so long before it is said who waited meanwhile."""
 RECORDED = {
     "env_frames": "env_frames",
     "env_steps": "env_steps",
@@ -48,7 +50,9 @@ class Progress:
         self._sums: dict[str, float] = defaultdict(float)
         self._weights: dict[str, float] = defaultdict(float)
         self._returns: deque[float] = deque(maxlen=RECENT_GAMES)
-        self._recent: deque[tuple[float, int, int]] = deque()
+        self._recent: deque[tuple[float, ...]] = deque()
+        self._busy = {"rollout_s": 0.0, "update_s": 0.0}
+        """Since this session began."""
 
     @property
     def time_s(self) -> float:
@@ -87,6 +91,7 @@ class Progress:
         self.count["episodes"] += len(stats.returns)
         self._returns.extend(stats.returns)
         self._sums["rollout_s"] += stats.seconds
+        self._busy["rollout_s"] += stats.seconds
         self._sums["steps"] += stats.steps
         self._mean("actor/weights_lag", max(0, version - stats.weights_version))
         if stats.bonus_mean:
@@ -102,6 +107,7 @@ class Progress:
         self.count["samples"] += stats.samples
         self.faults["bad_updates"] += stats.skipped
         self._sums["update_s"] += stats.seconds
+        self._busy["update_s"] += stats.seconds
         self._sums["updates"] += stats.updates
         self._sums["samples"] += stats.samples
         if stats.updates:
@@ -173,19 +179,26 @@ class Progress:
         return values
 
     def _pace(self) -> dict[str, float]:
-        """Frames and updates per second over the last minute of training, and the seconds that the budget lasts at
-        these speeds; what is not known yet is left out."""
-        now = (self.time_s, self.count["env_frames"], self.count["learner_updates"])
+        """Frames and updates per second over the last minute of training, the seconds that the budget lasts at these
+        speeds, and who waited meanwhile, since learning began; what is not known yet is left out."""
+        counted = (self.time_s, self.count["env_frames"], self.count["learner_updates"])
+        now = (*counted, *self._busy.values(), self.faults["store_full"])
         self._recent.append(now)
         while len(self._recent) > 2 and self._recent[1][0] <= now[0] - RECENT_S:
             self._recent.popleft()
-        seconds, frames, updates = (n - then for n, then in zip(now, self._recent[0], strict=True))
+        seconds, frames, updates = (n - then for n, then in zip(counted, self._recent[0], strict=False))
         if not seconds:
             return {}
         speeds = (1.0, frames / seconds, updates / seconds)
-        limits = zip((self.budget.seconds, self.budget.env_frames, self.budget.updates), now, speeds, strict=True)
+        limits = zip((self.budget.seconds, self.budget.env_frames, self.budget.updates), counted, speeds, strict=True)
         left = [max(limit - used, 0.0) / speed for limit, used, speed in limits if limit and speed]
         values = {"run/frames_per_s": speeds[1], "run/updates_per_s": speeds[2]}
+        learning = next(then for then in self._recent if then[2] or then is now)
+        seconds, _, _, rollout_s, update_s, store_full = (n - then for n, then in zip(now, learning, strict=True))
+        if seconds >= SETTLED_S:
+            values["run/actors_idle"] = _idle(rollout_s, seconds * self.actors)
+            values["run/learner_idle"] = _idle(update_s, seconds)
+            values["run/store_full"] = store_full
         return {**values, "run/seconds_left": min(left)} if left else values
 
     def state(self) -> State:

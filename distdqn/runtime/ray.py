@@ -200,11 +200,15 @@ class RayEngine:
         return actor["State"] not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION") or bool(actor["Pid"])
 
     def rooms(self) -> dict[str, Room]:
-        here, found = ray.get_runtime_context().get_node_id(), dict[str, Room]()
+        here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
+        found = dict[str, Room]()
         for node in ray.nodes():
-            name, has = "" if node["NodeID"] == here else node["NodeID"], node["Resources"]
+            name, has = node["NodeID"], node["Resources"]
             if node["Alive"] and has.get("CPU"):
-                found[name] = Room(node["NodeManagerHostname"], has["CPU"], has.get("GPU", 0.0))
+                left = free.get(name, {}).get("CPU", 0.0)
+                found["" if name == here else name] = Room(
+                    node["NodeManagerHostname"], has["CPU"], has.get("GPU", 0.0), left
+                )
         return found
 
     def put(self, value: Any) -> Ref:

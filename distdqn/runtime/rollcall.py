@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from distdqn.config import ConfigError, RunConfig
@@ -59,8 +59,8 @@ class Witness:
         """Whether the file `mark` is there, and `folder` or the first that exists above it can be written; empty for
         none that matters."""
         python = ".".join(map(str, sys.version_info[:2]))
-        torch = version("torch").partition("+")[0]  # for a GPU or not
-        software = Software(f"{version('distdqn')} ({_code()})", python, version("ray"), torch)
+        torch = _version("torch").partition("+")[0]  # for a GPU or not
+        software = Software(f"{_version('distdqn')} ({_code()})", python, _version("ray"), torch)
         sees, free = not mark or Path(mark).is_file(), inspect().memory_free
         return Report(socket.gethostname(), software, free, pytorch_uses_gpu(), sees, not folder or _writes(folder))
 
@@ -154,6 +154,13 @@ def _writes(folder: str) -> bool:
     with suppress(OSError), tempfile.TemporaryFile(dir=_existing(folder)):
         return True
     return False
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that PYTHONPATH names
+        return "of no version"
 
 
 def _code() -> str:

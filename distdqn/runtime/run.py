@@ -131,7 +131,7 @@ def _run(
     def extra() -> State:
         return {"run_id": run_id, "session": session, "recorder": recorder.state()}
 
-    keeper = Keeper(folder, config, spec, extra, recorder.event)
+    keeper = Keeper(folder, config, spec, extra, recorder.event, recorder.film)
     outcome = "failed"
     coordinator: Coordinator | None = None
 
@@ -162,6 +162,8 @@ def _run(
         recorder.event("final evaluation" if done else "stopping: saving a checkpoint")
         whole = coordinator.finish(evaluate=done, timeout=FINAL_SECONDS if done else SAVE_SECONDS)
         outcome = "done" if done and whole and sum_up("done") else "stopped"
+        if outcome == "done":
+            recorder.finished(keeper.final.get("final_evaluation", {}), keeper.best())
         return DONE if outcome == "done" else STOPPED
     except GivenUp as error:
         recorder.event(f"given up: {error}")

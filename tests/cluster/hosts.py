@@ -91,8 +91,16 @@ class Hosts:
             return subprocess.Popen(self.on(i, *command), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def processes(self, i: int) -> list[psutil.Process]:
-        """Those of host i."""
-        return psutil.Process(self._inits[i]).children(recursive=True)
+        """Those of host i, whoever started them."""
+
+        def space(pid: int) -> str:
+            try:
+                return os.readlink(f"/proc/{pid}/ns/pid")
+            except OSError:  # it has gone
+                return ""
+
+        own = space(self._inits[i])
+        return [process for process in psutil.process_iter() if space(process.pid) == own]
 
     def crossed(self, i: int) -> int:
         """Bytes that host i has received and sent so far."""

@@ -29,7 +29,6 @@ class RayCluster:
 
     Args:
         cpus: of each host.
-        differs: what a host has in its environment that others have not.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             **NOTICED,
         }
-        self._cpus, self._differs = cpus, differs or {}
+        self._cpus = cpus
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
         for i in hosts.names:
             self.join(i)
@@ -59,7 +58,7 @@ class RayCluster:
         more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus[i]}"]
         more += ["--object-store-memory=300000000", "--block"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *more]
-        self._raylets[i] = self.spawn(i, *command, log=self.log, **self._differs.get(i, {}))
+        self._raylets[i] = self.spawn(i, *command, log=self.log)
 
     def spawn(self, i: int, *command: object, log: Path, **more: str) -> subprocess.Popen[bytes]:
         """Starts a process on host i that may join the cluster."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import KEYS, cluster_only
-from tests.cluster.hosts import Hosts
+from tests.cluster.hosts import Hosts, run
 from tests.cluster.ray_cluster import RayCluster, told
 from tests.runtime.helpers import ROOT, last, wait_for
 
@@ -42,14 +42,14 @@ def up() -> Iterator[Callable[..., RayCluster]]:
 @contextmanager
 def training(cluster: RayCluster, folder: Path, *keys: str, experiment: str = "catch") -> Iterator[Path]:
     """The folder of a run that learns; it is told to end where this is left, and has saved."""
-    run, out = folder / "run", folder / "out"
-    process = cluster.train(f"experiment={experiment}", *KEYS, *keys, f"run_dir={run}", log=out)
+    trained, out = folder / "run", folder / "out"
+    process = cluster.train(f"experiment={experiment}", *KEYS, *keys, f"run_dir={trained}", log=out)
     try:
-        wait_for(lambda: last(run, "learner_updates") > 50, "learning", process, 300)
-        yield run
+        wait_for(lambda: last(trained, "learner_updates") > 50, "learning", process, 300)
+        yield trained
         code = told(process)
         assert code == 3, out.read_text()
-        summary = json.loads((run / "summary.json").read_text())
+        summary = json.loads((trained / "summary.json").read_text())
         assert summary["outcome"] == "stopped" and summary["transitions"]["lost"] == 0
     finally:
         process.kill()
@@ -57,14 +57,14 @@ def training(cluster: RayCluster, folder: Path, *keys: str, experiment: str = "c
 
 def test_a_learner_whose_cable_is_cut_goes_on_on_another_machine(up: Callable[..., RayCluster], tmp_path: Path) -> None:
     cluster = up(cpus={1: 1, 2: 6, 3: 6})  # no room for it beside the driver
-    with training(cluster, tmp_path, "learner.threads=2", "checkpoint.every_seconds=5") as run:
+    with training(cluster, tmp_path, "learner.threads=2", "checkpoint.every_seconds=5") as trained:
         (at,) = (i for i in (1, 2, 3) if "learner" in cluster.components(i))
         assert at != 1
-        before, start = last(run, "learner_updates"), time.monotonic()
+        before, start = last(trained, "learner_updates"), time.monotonic()
         cluster.hosts.cut(at)
-        wait_for(lambda: last(run, "faults/learner_restarts") == 1, "a new learner", seconds=120)
+        wait_for(lambda: last(trained, "faults/learner_restarts") == 1, "a new learner", seconds=120)
         noticed = time.monotonic() - start
-        wait_for(lambda: last(run, "learner_updates") > before + 200, "learning", seconds=120)
+        wait_for(lambda: last(trained, "learner_updates") > before + 200, "learning", seconds=120)
         print(f"cut under the learner: noticed after {noticed:.1f} s, learning after {time.monotonic() - start:.1f} s")
         assert "learner" in cluster.components(5 - at)
 
@@ -73,17 +73,17 @@ def test_a_cut_cable_under_actors_and_shards_stops_nothing_for_long(
     up: Callable[..., RayCluster], tmp_path: Path
 ) -> None:
     cluster = up(cpus={1: 3, 2: 6, 3: 6})
-    with training(cluster, tmp_path, "actors.count=4", "replay.shards=3") as run:
-        there = {i: cluster.components(i) for i in (1, 2, 3)}
-        assert {"learner", "shard"} <= there[1] and all("actor" in there[i] for i in (2, 3))
-        at = next(i for i in (2, 3) if "shard" in there[i])  # one core was left beside the learner
-        before, start = last(run, "learner_updates"), time.monotonic()
+    with training(cluster, tmp_path, "actors.count=4", "replay.shards=3") as trained:
+        assert {"learner", "shard"} <= cluster.components(1)
+        wait_for(lambda: all("actor" in cluster.components(i) for i in (2, 3)), "actors everywhere", seconds=60)
+        at = next(i for i in (2, 3) if "shard" in cluster.components(i))  # there was room for two beside the learner
+        before, start = last(trained, "learner_updates"), time.monotonic()
         cluster.hosts.cut(at)
-        wait_for(lambda: last(run, "faults/shard_restarts") >= 1, "a new shard", seconds=120)
+        wait_for(lambda: last(trained, "faults/shard_restarts") >= 1, "a new shard", seconds=120)
         noticed = time.monotonic() - start
-        wait_for(lambda: last(run, "learner_updates") > before + 200, "learning", seconds=120)
+        wait_for(lambda: last(trained, "learner_updates") > before + 200, "learning", seconds=120)
         print(f"cut under a shard: noticed after {noticed:.1f} s, learning after {time.monotonic() - start:.1f} s")
-        assert last(run, "faults/actor_restarts") >= 1 and last(run, "faults/learner_restarts") == 0
+        assert last(trained, "faults/actor_restarts") >= 1 and last(trained, "faults/learner_restarts") == 0
 
 
 @pytest.mark.parametrize("frames", [42, 84])
@@ -91,15 +91,15 @@ def test_what_crosses_the_network_is_packed(up: Callable[..., RayCluster], tmp_p
     cluster = up(cpus={1: 3, 2: 3, 3: 3})
     for i in (1, 2, 3):
         cluster.hosts.rate(i, "100mbit")
-    with training(cluster, tmp_path, f"env.frame_size={frames}", "actors.count=4", experiment="pong") as run:
+    with training(cluster, tmp_path, f"env.frame_size={frames}", "actors.count=4", experiment="pong") as trained:
         before = (
             cluster.hosts.crossed(2) + cluster.hosts.crossed(3),
-            last(run, "env_steps"),
-            last(run, "learner_updates"),
+            last(trained, "env_steps"),
+            last(trained, "learner_updates"),
         )
         time.sleep(40)
         crossed = cluster.hosts.crossed(2) + cluster.hosts.crossed(3) - before[0]
-        steps, updates = last(run, "env_steps") - before[1], last(run, "learner_updates") - before[2]
+        steps, updates = last(trained, "env_steps") - before[1], last(trained, "learner_updates") - before[2]
         print(f"{frames}: {crossed / 40e6:.2f} MB/s, {crossed / steps:.0f} bytes a transition, {updates:.0f} updates")
         assert steps > 0 and updates > 0
 
@@ -107,21 +107,21 @@ def test_what_crosses_the_network_is_packed(up: Callable[..., RayCluster], tmp_p
 def test_a_machine_that_differs_is_one_line_before_anything_starts(
     up: Callable[..., RayCluster], tmp_path: Path
 ) -> None:
-    shutil.copytree(ROOT / "distdqn", tmp_path / "other" / "distdqn")
-    shutil.copytree(ROOT / "conf", tmp_path / "other" / "conf")
-    with open(tmp_path / "other" / "distdqn" / "types.py", "a") as file:
+    shutil.copytree(ROOT / "distdqn", tmp_path / "other")
+    with open(tmp_path / "other" / "types.py", "a") as file:
         file.write("# changed\n")
-    cluster = up(cpus={1: 3, 2: 3, 3: 3}, differs={3: {"PYTHONPATH": str(tmp_path / "other")}})
+    cluster = up(cpus={1: 3, 2: 3, 3: 3})
+    run(*cluster.hosts.on(3, "mount", "--bind", tmp_path / "other", ROOT / "distdqn"))
     log = tmp_path / "out"
 
-    def refused(run: Path, **more: str) -> str:
+    def refused(folder: Path, **more: str) -> str:
         log.write_text("")
         start = time.monotonic()
-        keys = ("experiment=catch", *KEYS, f"run_dir={run}", f"engine.address={cluster.address}")
+        keys = ("experiment=catch", *KEYS, f"run_dir={folder}", f"engine.address={cluster.address}")
         process = cluster.spawn(1, sys.executable, "-m", "distdqn.cli", "train", *keys, log=log, **more)
         assert process.wait(timeout=120) == 2
         print(f"refused after {time.monotonic() - start:.1f} s: {log.read_text()}")
-        assert log.read_text().count("\n") == 1 and not run.exists()
+        assert log.read_text().count("\n") == 1 and not folder.exists()
         return log.read_text()
 
     line = refused(tmp_path / "run")
@@ -129,6 +129,6 @@ def test_a_machine_that_differs_is_one_line_before_anything_starts(
     (tmp_path / "token").write_text("another")
     line = refused(tmp_path / "run", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     assert line.endswith(f"the token in RAY_AUTH_TOKEN_PATH={tmp_path}/token is not that cluster's\n")
-    shutil.copytree(ROOT / "distdqn", tmp_path / "other" / "distdqn", dirs_exist_ok=True)
+    run(*cluster.hosts.on(3, "umount", ROOT / "distdqn"))
     line = refused(Path("/tmp/ray/run"))  # on a disk of each host's own
     assert line.startswith("distdqn: run_dir=/tmp/ray/run: node") and "does not see that folder" in line

@@ -69,7 +69,7 @@ def test_a_config_is_read_back_as_it_was(name: str, gpus: int, tmp_path: Path) -
     assert from_mapping(RunConfig, yaml.safe_load((tmp_path / "config.yaml").read_text())) == config
 
 
-@pytest.mark.parametrize("group", ["agent", "env", "engine", "form", "env/protocol"])
+@pytest.mark.parametrize("group", ["agent", "env", "engine", "form", "env/protocol", "track"])
 def test_every_choice_of_a_group_composes(group: str) -> None:
     for path in (conf_dir() / group).glob("*.yaml"):
         compose([f"{group}={path.stem}"])

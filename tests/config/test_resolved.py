@@ -20,6 +20,8 @@ ASKED = [
     "seed='${oc.decode:${oc.env:SEED}}'",
     "+env.kwargs.a.b=[1,${oc.env:CANARY}]",
     "+env.kwargs.dollar='\\${HOME}'",
+    "track.group=${oc.env:CANARY}",
+    "track.tags=[a,'${oc.env:CANARY}']",
     "run_dir=a",
 ]
 
@@ -50,6 +52,8 @@ def test_the_values_are_used_and_what_was_typed_is_written(config: RunConfig, tm
 def test_what_is_shown_is_what_was_typed(config: RunConfig) -> None:
     shown = as_shown(config, config.typed)
     assert (shown.note, shown.name, shown.env.id) == ("${oc.env:CANARY}", "${note}-x", "${oc.env:NOWHERE,CartPole-v1}")
+    assert (config.track.group, config.track.tags) == ("tweet", ("a", "tweet"))
+    assert (shown.track.group, shown.track.tags) == ("${oc.env:CANARY}", ("a", "${oc.env:CANARY}"))
     assert shown.seed == 7 and "tweet" not in str(as_typed(shown))
 
 

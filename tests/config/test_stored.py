@@ -29,6 +29,12 @@ def test_a_group_of_keys_is_added_to_and_taken_from(run: Path) -> None:
     assert load_config(run, ["~env.kwargs.wind", "+env.kwargs.b=2"]).env.kwargs == {"gravity": 3.5, "b": 2}
 
 
+def test_a_choice_of_one_key_is_that_key(run: Path) -> None:
+    config = load_config(run, ["engine=local", "track=offline", "track.tags=[a,b]"])
+    assert (config.engine.kind, config.track.mode, config.track.tags) == ("local", "offline", ("a", "b"))
+    assert config.track.group == "" and load_config(run, ["track={group: g}"]).track.group == "g"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -38,6 +44,11 @@ def test_a_group_of_keys_is_added_to_and_taken_from(run: Path) -> None:
         ("learner.batch_size=1,2", "learner.batch_size=1,2: one value only"),
         ("learner.batch_size.more=3", "learner.batch_size"),
         ("agent=mlp", "agent=mlp: must be a group of keys"),
+        ("track=sometimes", "track.mode=sometimes: must be one of auto, online, offline, disabled"),
+        ("track.tags=['']", "track.tags=('',): must be texts of 1 to 64 characters"),
+        ("track.tags=[1]", "must be a list of texts"),
+        ("metrics_port=70000", "metrics_port=70000: must be a whole number from 0 to 65535 or null"),
+        ("metrics_host=''", "metrics_host=: must be an address or a host's name"),
         ("~nothing.there", "~nothing.there: there is no such key"),
         ("further", "further: not an override"),
     ],

@@ -34,6 +34,31 @@ def test_the_stage_says_what_is_waited_for() -> None:
     assert stage(CONFIG, last) == "the actors wait for the learner"
 
 
+def test_the_stage_says_what_to_change_where_that_is_known() -> None:
+    last = record(2, 20, 1, replay__transitions=500, run__learner_idle=0.5, run__actors_idle=0.0)
+    assert stage(CONFIG, last) == (
+        "the learner waits 50% of its time: about 2 more actors, or learner.samples_per_insert=16"
+    )
+
+
+def test_several_machines_are_on_the_line_and_a_single_one_is_not(monkeypatch: Any) -> None:
+    out = io.StringIO()
+    screen = Screen(CONFIG, "lines", out, every=0.0)
+    screen.write(full() | {"node/a/cpu": 0.25})
+    screen.write(full() | {"node/a/cpu": 0.25, "node/b/cpu": 0.75})
+    screen.write(full())  # keeps them
+    screen.write(full() | {"node/a/memory": 0.95})
+    shown = ["a's" in line or "machines" in line for line in out.getvalue().splitlines()]
+    assert shown == [False, True, True, True]
+    assert " | 2 machines, CPU 25% to 75% | actor restarts 1" in out.getvalue()
+    monkeypatch.setenv("TERM", "xterm")
+    live = Screen(CONFIG, "live", terminal := Terminal())
+    live.write(full() | {"node/a/cpu": 0.25, "node/b/cpu": 0.75})
+    live._console.print(live._draw())
+    live.close()
+    assert "2 machines, CPU 25% to 75%" in terminal.getvalue()
+
+
 def full() -> dict[str, float]:
     return record(
         30,

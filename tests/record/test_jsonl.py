@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distdqn.config import RunConfig
+from distdqn.config import RunConfig, TrackConfig
 from distdqn.record.jsonl import JsonLines, read
 from distdqn.record.recorder import Recorder
 from distdqn.report.plot import read_curve
@@ -63,7 +63,7 @@ def test_a_long_file_is_never_in_memory(tmp_path: Path) -> None:
             file.write(f'{{"time_s":{i},"env_frames":{i},"env_steps":{i},"learner_updates":{i},{filler}{value}}}\n')
         file.write('{"time_s":4')
     size = folder.metrics.stat().st_size
-    config = RunConfig(screen="off", track="disabled", tensorboard=False)
+    config = RunConfig(screen="off", track=TrackConfig(mode="disabled"), tensorboard=False)
     Recorder(folder, config, out=io.StringIO()).close()  # what it imports takes more
     with open(folder.metrics, "a") as file:
         file.write('{"time_s":5')

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distdqn.config import RunConfig
+from distdqn.config import RunConfig, TrackConfig
 from distdqn.record import jsonl
 from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder
 
-CONFIG = RunConfig(name="catch", screen="lines", track="disabled", tensorboard=False)
+CONFIG = RunConfig(name="catch", screen="lines", track=TrackConfig(mode="disabled"), tensorboard=False)
 RECORD: dict[str, Any] = {
     "time_s": 5.0,
     "env_frames": 4000,
@@ -67,6 +67,18 @@ def test_the_summary_is_plain_json(folder: RunFolder) -> None:
     for row in ("run         catch, seed 1, done", "played      4.00k frames in 5 s", f"folder      {folder.path}"):
         assert row + "\n" in out.getvalue()
     assert not [p for p in folder.path.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_the_end_repeats_the_advice_of_the_last_time_that_it_trained(folder: RunFolder) -> None:
+    out = io.StringIO()
+    recorder = Recorder(folder, CONFIG, out=out)
+    recorder.record({**RECORD, "run/learner_idle": 0.5, "run/actors_idle": 0.0, "node/a/cpu": 0.5, "node/b/cpu": 0.5})
+    recorder.record({**RECORD, "node/a/cpu": 1.0})  # it evaluates, and a machine has gone
+    recorder.summary()
+    recorder.close()
+    assert "advice      the learner waits 50% of its time: about 2 more actors, or learner." in out.getvalue()
+    summary = json.loads(folder.summary.read_text())
+    assert summary["node/a/cpu"] == 1.0 and "node/b/cpu" not in summary
 
 
 class Broken:

@@ -47,10 +47,14 @@ def test_seeds_are_of_one_kind_and_other_settings_are_not(tmp_path: Path) -> Non
     configs = [
         "name: 'a'\nseed: 1\nrun_dir: x\nlr: 1\n",
         "name: 'a'\nseed: 2\nrun_dir: y\nengine:\n  kind: ray\n  address: null\nlr: 1\n",
+        "name: 'a'\ntrack: null\nlr: 1\n",
+        "name: 'a'\nmetrics_port: 9400\ntrack:\n  mode: auto\n  tags:\n  - a\n  group: ''\nlr: 1\n",
         "name: 'a'\nseed: 1\nlr: 2\n",
     ]
-    a, b, c = (read_curve(run(tmp_path / str(i), text, [(1, 1, 1)])) for i, text in enumerate(configs))
-    assert a.kind == b.kind != c.kind and a.name == "a"
+    a, b, earlier, tracked, c = (
+        read_curve(run(tmp_path / str(i), text, [(1, 1, 1)])) for i, text in enumerate(configs)
+    )
+    assert a.kind == b.kind == earlier.kind == tracked.kind != c.kind and a.name == "a"
 
 
 def test_what_a_resumed_run_played_again_is_drawn_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,15 @@ from distdqn.machine import Machine
 from distdqn.nets.novelty_network import NoveltyNetwork
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
-from distdqn.runtime.preflight import GIB, bytes_per_transition, check, state_size
+from distdqn.runtime.preflight import (
+    GIB,
+    bytes_per_transition,
+    check,
+    object_store_bytes,
+    rollout_bytes,
+    state_size,
+    weights_bytes,
+)
 from distdqn.runtime.run import learner_gpus
 from distdqn.types import EnvSpec, Weights
 from tests.configs import agent_config, learner_config, network_config
@@ -96,6 +105,19 @@ def test_the_learner_gets_a_gpu_that_pytorch_computes_on(monkeypatch: pytest.Mon
         assert learner_gpus(here) == found and learner_gpus(there) == 0  # the cluster is asked: test_placing
         assert learner_gpus(replace(there, learner=LearnerConfig(device="cpu"))) == 0
         assert learner_gpus(replace(there, learner=LearnerConfig(device="cuda"))) == 1
+
+
+def test_a_port_for_metrics_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = RunConfig(agent=agent_config(network=MLP), metrics_port=port, run_dir=str(tmp_path))
+        with pytest.raises(ConfigError) as caught:
+            check(config, VECTOR, LARGE)
+    assert str(caught.value) == (
+        f"metrics_port={port}: cannot be listened on at metrics_host=127.0.0.1 (Address already in use); "
+        "0 takes any that is free"
+    )
+    check(config, VECTOR, LARGE)
 
 
 @pytest.mark.parametrize("augment", ["shift", "intensity", "both"])
@@ -178,3 +200,17 @@ def test_a_full_shard_takes_what_was_estimated(
     # provenance and the shard's book-keeping, 48 bytes for each segment of 64 steps, are not counted
     assert stats.nbytes == pytest.approx(estimated + 48 * capacity / 64)
     assert np.isfinite(stats.mass)
+
+
+def test_the_object_store_has_room_for_the_versions_of_the_weights_in_use() -> None:
+    small, large = (RunConfig(agent=agent_config(network=network_config(torso=t))) for t in ("small", "impala"))
+    for config in (small, large):
+        network = QNetwork(config.agent.network, PIXELS)
+        assert weights_bytes(config, PIXELS) == sum(p.nbytes for p in network.parameters())
+    lone = ActorsConfig(count=1, in_flight=1, envs_per_actor=1)
+    many = replace(lone, count=4)
+    batch = LearnerConfig(batch_size=4096)  # so that the least size of a store is passed
+    one, four = (replace(large, learner=batch, actors=actors) for actors in (lone, many))
+    rollouts = rollout_bytes(four, PIXELS) - rollout_bytes(one, PIXELS)
+    more = object_store_bytes(four, PIXELS) - object_store_bytes(one, PIXELS)
+    assert more == 6 * 2 * rollouts + 2 * 3 * weights_bytes(large, PIXELS)

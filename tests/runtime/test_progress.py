@@ -7,7 +7,7 @@ import pytest
 from distdqn.config import BudgetConfig
 from distdqn.runtime import progress
 from distdqn.runtime.progress import RECENT_GAMES, RECENT_S, Progress
-from distdqn.types import RolloutStats
+from distdqn.types import RolloutStats, UpdateStats
 
 BUDGET = BudgetConfig(env_frames=1000, seconds=1000.0)
 
@@ -69,6 +69,24 @@ def test_a_resumed_run_measures_its_own_speed(clock: list[float]) -> None:
     run.restore(first.state())
     assert at(run, clock, 20, 500) == {"fraction": 500 / 1000}
     assert at(run, clock, 30, 520)["frames_per_s"] == (520 - 500) / 10
+
+
+def test_who_waited_is_said_once_learning_has_settled(clock: list[float]) -> None:
+    run = Progress(BUDGET, actors=2)
+
+    def go_on(time_s: float, played_s: float, learned_s: float, updates: int) -> dict[str, float]:
+        run.rollout(RolloutStats(0, 1, 1, 1, 0, played_s), version=0)
+        run.update(UpdateStats(updates, updates, 0, {}, 0.0, learned_s))
+        return at(run, clock, time_s, 10, updates)
+
+    go_on(10, 20.0, 0.0, 0)
+    go_on(30, 40.0, 0.0, 0)  # so long there was nothing to learn from
+    assert "learner_idle" not in go_on(40, 20.0, 1.0, 3)
+    assert "learner_idle" not in go_on(45, 10.0, 5.0, 9)
+    run.faults["store_full"] = 2
+    shown = go_on(60, 14.0, 13.0, 20)
+    assert shown["learner_idle"] == pytest.approx(1 - (5 + 13) / 20)
+    assert shown["actors_idle"] == pytest.approx(1 - (10 + 14) / (2 * 20)) and shown["store_full"] == 2
 
 
 def test_no_speeds_while_nothing_is_played_any_more(clock: list[float]) -> None:
