@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cluster import sshd
@@ -42,9 +44,10 @@ def environment() -> dict[str, str]:
 def ray_processes(hosts: Hosts) -> list[str]:
     """Command lines of raylets and heads on all hosts."""
     found = []
-    for i in hosts.names:
-        said = subprocess.run(hosts.on(i, "ps", "-eo", "args"), capture_output=True, text=True).stdout
-        found += [line for line in said.splitlines() if "/raylet/raylet " in line or "/gcs_server " in line]
+    for process in (process for i in hosts.names for process in hosts.processes(i)):
+        with suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            found += [line] if "/raylet/raylet " in line or "/gcs_server " in line else []
     return found
 
 
