@@ -2,7 +2,7 @@
 # Format, lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
 # without any, Pong is also trained for a minute by all its processes, as a user would.
 #
-# --cluster first: those too that need several hosts and a Slurm, which are made of this machine, by root.
+# --cluster first: those too that need several hosts, a Slurm and sshd, which are made of this machine, by root.
 #
 #   launch/test.sh
 #   launch/test.sh --cluster tests/cluster
@@ -36,13 +36,16 @@ PYTHON
 if [ "${1-}" = --cluster ]; then
     shift
     export DISTDQN_CLUSTER=1
-    needed=(slurmctld slurmd slurm-client munge iproute2)
+    needed=(slurmctld slurmd slurm-client munge iproute2 openssh-server openssh-client rsync)
     if ! dpkg --status "${needed[@]}" >/dev/null 2>&1; then
         say "installing ${needed[*]}"
         apt-get update -qq && apt-get install -y -qq --no-install-recommends "${needed[@]}"
     fi
 fi
 set_up_venv dev
+if [ -n "${DISTDQN_CLUSTER-}" ]; then
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check "ray[default]"  # the dashboard takes jobs
+fi
 cd -- "$root"
 step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .

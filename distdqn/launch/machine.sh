@@ -42,7 +42,7 @@ ray)
     fi
     finish ray 60 || exit
     rm -f "$here/ray.log" "$here/ray"
-    keep ray "$here/ray.log" "$python" -m ray.scripts.scripts "$@" --disable-usage-stats --block
+    keep ray "$here/ray.log" "$python" -m ray.scripts.scripts "${@:2}" --disable-usage-stats --block
     for ((i = 0; i < 300; i++)); do
         if grep -q "Ray runtime started" "$here/ray.log" 2>/dev/null; then exit 0; fi
         if [ -s "$here/ray" ] && ! alive ray; then break; fi

@@ -66,7 +66,7 @@ def _cpus(site: RayJobConfig, unauthenticated: bool) -> int:
         ConfigError: nobody answers, no token is asked for, or the one here is not the cluster's.
     """
     about = f"cluster.address={site.address}"
-    url = f"{str(site.address).rstrip('/')}/api/v0/nodes"
+    url = f"{str(site.address).rstrip('/')}/api/v0/nodes?limit=10000"  # 100 where nothing is said
     try:
         status, answer = _get(url, None)
         if status == 200 and not unauthenticated:

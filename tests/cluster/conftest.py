@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -23,9 +24,10 @@ KEYS = (
 """Of a run that goes on until it is ended."""
 
 
-def cluster_only(with_slurm: bool = False) -> list[pytest.MarkDecorator]:
-    """Marks of tests that run where that is asked for and hosts can be made, with `with_slurm` a Slurm on them."""
+def cluster_only(with_slurm: bool = False, also: Callable[[], str] = lambda: "") -> list[pytest.MarkDecorator]:
+    """Marks of tests that run where that is asked for and hosts can be made, with `with_slurm` a Slurm on them. `also`
+    says what else is missing."""
     why = "launch/test.sh --cluster runs it"
     if os.environ.get("DISTDQN_CLUSTER"):
-        why = hosts.missing() or (slurm.missing() if with_slurm else "")
+        why = hosts.missing() or (slurm.missing() if with_slurm else "") or also()
     return [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(bool(why), reason=why)]

@@ -29,12 +29,12 @@ class RayCluster:
 
     Args:
         cpus: of each host.
+        dashboard: the head takes jobs at `dashboard`, http://HOST:8265, and gives them time to save.
     """
 
-    def __init__(
-        self, hosts: Hosts, cpus: Mapping[int, int], differs: Mapping[int, Mapping[str, str]] | None = None
-    ) -> None:
+    def __init__(self, hosts: Hosts, cpus: Mapping[int, int], dashboard: bool = False) -> None:
         self.hosts, self.address = hosts, f"{hosts.address(1)}:{PORT}"
+        self.dashboard = f"http://{hosts.address(1)}:8265" if dashboard else ""
         self.log = hosts.folder / "ray.log"
         token = hosts.folder / "token"
         token.touch(0o600)
@@ -44,6 +44,7 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **({"RAY_JOB_STOP_WAIT_TIME_S": "40"} if dashboard else {}),
             **NOTICED,
         }
         self._cpus = cpus
@@ -54,7 +55,8 @@ class RayCluster:
 
     def join(self, i: int) -> None:
         """Starts Ray on host i."""
-        where = ["--head", f"--port={PORT}", "--include-dashboard=false"] if i == 1 else [f"--address={self.address}"]
+        head = ["--head", f"--port={PORT}", f"--include-dashboard={bool(self.dashboard)}", "--dashboard-host=0.0.0.0"]
+        where = head if i == 1 else [f"--address={self.address}"]
         more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus[i]}"]
         more += ["--object-store-memory=300000000", "--block"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *more]

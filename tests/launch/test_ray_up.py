@@ -187,7 +187,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
 
 PYTHON = """#!/bin/bash
 case "$*" in
-*ray.scripts*) echo "Ray runtime started with ${*:4}"; trap 'echo gone; exit' TERM ;;
+*ray.scripts*) echo "Ray runtime started with ${*:3}"; trap 'echo gone; exit' TERM ;;
 *) echo "driver: $*" "$PWD"; trap 'sleep 0.5; echo saved; exit 3' TERM ;;
 esac
 while :; do sleep 0.1; done  # distdqn
