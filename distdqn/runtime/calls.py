@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.engine import Engine, Handle, NoAnswer, Ref
 
 
@@ -44,9 +45,9 @@ class Calls:
             answer could be taken, and nobody was late.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.clock, self._looked = 0.0, time.monotonic()
+    def __init__(self, engine: Engine, wall: Clock = time) -> None:
+        self.engine, self.wall = engine, wall
+        self.clock, self._looked = 0.0, wall.monotonic()
         self._calls: dict[Ref, Call] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._answered: dict[str, tuple[Handle, float]] = {}
@@ -79,9 +80,9 @@ class Calls:
     def ready(self, timeout: float) -> list[Call]:
         """Takes out the calls that are answered, after at most `timeout` seconds."""
         if not self._calls:
-            time.sleep(min(timeout, NOBODY_ASKED))
+            self.wall.sleep(min(timeout, NOBODY_ASKED))
         answered = self.engine.wait(list(self._calls), timeout)
-        now = time.monotonic()
+        now = self.wall.monotonic()
         self.clock, self._looked = self.clock + min(now - self._looked, timeout + LONGEST_LOOK), now
         return [self._take(ref) for ref in answered]
 

@@ -1,11 +1,13 @@
 """The calls to the components of a run, and how what follows from an answer goes on."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
 from distdqn.runtime.calls import Call, Task
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.components import Components
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref, StoreFull
 from distdqn.runtime.roster import Roster
@@ -45,8 +47,9 @@ class System(Components):
         roster: Roster,
         event: Callable[[str], None],
         fault: Callable[[str, str], None],
+        wall: Clock = time,
     ) -> None:
-        super().__init__(config, engine, event, fault)
+        super().__init__(config, engine, event, fault, wall)
         self.roster, self.lockstep = roster, config.engine.lockstep
         actors, learner = config.actors, config.learner
         self.rollout_size = actors.rollout_steps * actors.envs_per_actor
