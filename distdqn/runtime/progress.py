@@ -125,15 +125,6 @@ class Progress:
         """Transitions that the shards hold."""
         return sum(s.transitions for s in self.shards.values())
 
-    def mass_of(self, index: int) -> float:
-        """Sampling mass of a shard, 0 before it has answered."""
-        return self.shards[index].mass if index in self.shards else 0.0
-
-    @property
-    def mass(self) -> float:
-        """Sampling mass of all shards."""
-        return sum(s.mass for s in self.shards.values())
-
     def metrics(self, samples_per_insert: float, training: bool = True) -> dict[str, float]:
         """The metrics of the time since the last call; rates and idle fractions only while `training`. So soon after
         the last call that rates would say nothing, these and the means wait for the next one."""

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
 from distdqn.runtime.calls import Call, Task
@@ -37,6 +39,7 @@ class System(Components):
     A task goes on within `answer` until it waits again; nothing else happens meanwhile.
 
     Attributes:
+        mass: sampling mass of each shard, 0 before it has answered.
         weights: reference to the newest published weights. version: updates that the learner has made.
     """
 
@@ -63,6 +66,7 @@ class System(Components):
             insert_depth=actors.count * self.rollouts_ahead,
             sample_depth=self.draws_ahead,
         )
+        self.mass = np.zeros(config.replay.shards)
         self.weights: Ref = None
         self.version = 0
         self.asks_at = 0.0
@@ -121,6 +125,7 @@ class System(Components):
         if stats.trouble and (known is None or known.trouble != stats.trouble):
             self.event(f"{name}: {stats.trouble}")
         self.progress.shard(index, stats)
+        self.mass[index] = stats.mass
 
     def _go_on(self, task: Task, call: Call) -> None:
         while call.answered:  # a task may ask for several at once, and then wait for one after the other
