@@ -12,7 +12,7 @@ from distdqn.config.section import ConfigError, Section, from_mapping, number
 
 @dataclass(frozen=True)
 class ScaleConfig(Section):
-    """Machines that are not there. What is null is measured on this one."""
+    """Machines that are not there. What is null is measured on this one; what Ray takes was, on a busy core of two."""
 
     key: ClassVar[str] = "scale"
     step_us: float | None = number(None, above=0)
@@ -31,7 +31,7 @@ class ScaleConfig(Section):
     """A window on its way to the learner."""
     weights_mb: float | None = number(None, 0)
     """A version of the weights, megabytes."""
-    carry_ns: float = number(0.4, 0)
+    carry_ns: float = number(0.5, 0)
     """A byte put into the object store, nanoseconds of who makes it."""
     cores: int | None = number(None, 1)
     """Of a node, shared by what runs there; null: every component has cores of its own."""

@@ -23,6 +23,7 @@ def plot_scaling(title: str, points: list[tuple[int, float, str]], out: Path) ->
     for x, y, text in zip(nodes, frames, binds, strict=True):
         axes.annotate(text, (x, y), (0, -14), textcoords="offset points", ha="center", fontsize=8, color=_INK)
     _tidy(axes)
+    axes.margins(x=0.06)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xticks(nodes)

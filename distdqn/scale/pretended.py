@@ -24,7 +24,7 @@ _BATCH = Batch(_NOTHING, {"action": _NOTHING}, _NOTHING, _NOTHING, _NOTHING, _NO
 @dataclass(frozen=True)
 class Costs:
     """Seconds of an agent `step`, a transition's `add`, a window's `sample`, its `priority`, an `update` on one
-    minibatch, and of `carry`, a byte put into the object store; bytes of a `transition`, a `window` and the `weights` on
+    minibatch, and of `carry`, a byte put into the object store; bytes of a `transition`, a `window`, the `weights` on
     their way."""
 
     step: float
