@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 
 import pytest
@@ -270,18 +271,18 @@ def test_the_ratio_is_reached_whoever_is_faster() -> None:
 
 
 def played(actors: int, drawn_a_tick: int) -> tuple[float, list[float], list[int]]:
-    """What the limiter holds an actor's rollout of 10 transitions and 2 samples for each to: `actors` that take 20
-    ticks for one, and a learner that draws up to `drawn_a_tick`. Its bound; then, over the last 500 ticks, the balance
-    and the rollouts in flight."""
+    """Rollouts of 10 transitions, which earn 2 samples each, by `actors` that take 10 to 30 ticks for one, and a learner
+    that draws up to `drawn_a_tick`. The limiter's bound; then, over the last 500 ticks, the balance and the rollouts in
+    flight."""
     limiter = SamplesPerInsert(2.0, 1000, 10, 8, insert_depth=actors, sample_depth=2)
-    ends = Counter[int]()
+    ends, rng = Counter[int](), random.Random(1)
     balances, flying = [], []
     for tick in range(1500):
         for _ in range(ends.pop(tick, 0)):
             limiter.commit_insert(10, 10)
         while ends.total() < actors and limiter.room_to_insert() >= 10:
             limiter.reserve_insert(10)
-            ends[tick + 20 + limiter.inserted % 3] += 1
+            ends[tick + rng.randint(10, 30)] += 1
         for _ in range(drawn_a_tick // 8):
             if limiter.room_to_sample() >= 8:
                 sample(limiter, 8)
@@ -295,7 +296,7 @@ def test_where_the_learner_is_slower_no_more_is_stored_ahead_than_the_replay_beg
     # 2000 actors earn 2 * 10 * 2000 / 20 samples a tick, and slack is 2 * 10 * 2000; the learner draws an eighth
     bound, balances, flying = played(2000, 256)
     assert bound == 2 * 1000 + 8 * 2
-    a_rollout = 256 * 22  # what is drawn while one is played: nothing that is in flight can be held back
+    a_rollout = 256 * 20  # what is drawn while one is played: nothing that is in flight can be held back
     assert max(balances) < bound + 2 * a_rollout < 0.4 * 2 * 10 * 2000
     assert min(balances) > -bound, "the learner never waits"
     assert max(flying) < 1000
@@ -303,5 +304,5 @@ def test_where_the_learner_is_slower_no_more_is_stored_ahead_than_the_replay_beg
 
 def test_where_actors_are_slower_all_of_them_play_and_the_learner_draws_no_more_ahead_than_that() -> None:
     bound, balances, flying = played(2000, 10_000)
-    assert min(flying) == 2000
+    assert sum(flying) > 0.99 * 2000 * len(flying)
     assert min(balances) >= -bound
