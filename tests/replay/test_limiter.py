@@ -271,9 +271,9 @@ def test_the_ratio_is_reached_whoever_is_faster() -> None:
 
 
 def played(actors: int, drawn_a_tick: int) -> tuple[float, list[float], list[int]]:
-    """Rollouts of 10 transitions, which earn 2 samples each, by `actors` that take 10 to 30 ticks for one, and a learner
-    that draws up to `drawn_a_tick`. The limiter's bound; then, over the last 500 ticks, the balance and the rollouts in
-    flight."""
+    """Rollouts of 10 transitions, which earn 2 samples each, by `actors` that take 10 to 30 ticks for one; a learner
+    draws up to `drawn_a_tick`. Gives the limiter's bound; then, over the last 500 ticks, the balance and the rollouts
+    in flight."""
     limiter = SamplesPerInsert(2.0, 1000, 10, 8, insert_depth=actors, sample_depth=2)
     ends, rng = Counter[int](), random.Random(1)
     balances, flying = [], []
