@@ -86,6 +86,8 @@ class ReplayConfig(Section):
     key: ClassVar[str] = "replay"
     kind: Literal["prioritized", "uniform"] = "prioritized"
     shards: int = number(1, 1, 4096)
+    shards_per_draw: int = number(16, 1, 4096)
+    """Shards that one draw asks at the most. Of more shards, so many are drawn by their sampling mass each time."""
     capacity: int = number(1_000_000, 1)
     """Transitions, whole system."""
     min_size: int = number(50_000, 1)

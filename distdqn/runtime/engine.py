@@ -1,6 +1,6 @@
 """What the coordinator needs of whatever runs the components."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -116,8 +116,9 @@ class Engine(Protocol):
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         """Asks for `method(*args)`; calls to one component run one after the other, in order."""
 
-    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
+    def wait(self, refs: Collection[Ref], timeout: float) -> list[Ref]:
+        """Those of `refs`, each the last of a call, that came since the last time, after at most `timeout` seconds; at
+        once where there is one. Before long, those too that came earlier."""
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         """The value, waiting for it.

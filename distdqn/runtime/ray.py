@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from distdqn.runtime.engine import (
 )
 from distdqn.runtime.host import Host
 from distdqn.runtime.joining import no_room, refuse_unsafe, token
+from distdqn.runtime.news import News
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -99,6 +100,7 @@ class RayEngine:
         self._homes, self._needs = dict[str, str](), dict[str, Needs]()
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
         self._methods = defaultdict[Any, dict[tuple[str, int], Callable[..., Any]]](dict)
+        self._news = News(_there)
         self._own = address is None
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
@@ -136,16 +138,14 @@ class RayEngine:
         if what not in known:
             known[what] = _method(host, *what)
         refs = known[what](f"{handle.name}.{method}", *args)
-        return tuple(refs) if returns > 1 else (refs,)
+        refs = tuple(refs) if returns > 1 else (refs,)
+        self._news.follow(refs[-1])
+        return refs
 
-    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        if not refs:
-            return []
-        # fetch_local=False: a large result need not travel to this machine to be handed on
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout, fetch_local=False)
-        if ready and len(refs) > 1:
-            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
-        return list(ready)
+    def wait(self, refs: Collection[Ref], timeout: float) -> list[Ref]:
+        if timeout <= 0:  # of somebody who does not wait: the news are for who does
+            return _there(list(refs)) if refs else []
+        return self._news.of(refs, timeout)
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         try:
@@ -167,7 +167,7 @@ class RayEngine:
             raise ComponentLost(_line(error)) from error
 
     def ready(self, handle: Handle) -> Ref:
-        return self._components[handle.name][1].pid.remote()
+        return self._news.follow(self._components[handle.name][1].pid.remote())
 
     def placed(self, handle: Handle) -> bool:
         actor = ray._private.state.actors(self._components[handle.name][1]._actor_id.hex())
@@ -258,6 +258,11 @@ def _sessions_of_their_own() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = popen
+
+
+def _there(refs: list[Ref]) -> list[Ref]:
+    """Those that are there; a large one need not travel to this machine. Of thousands it takes milliseconds."""
+    return list(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
 
 
 def _method(host: Any, title: str, returns: int) -> Callable[..., Any]:
