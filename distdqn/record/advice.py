@@ -58,7 +58,7 @@ def _waiting(config: RunConfig, last: Mapping[str, float]) -> list[str]:
     actors, learner = last.get("run/actors_idle", 0.0), last["run/learner_idle"]
     if max(actors, learner) < WAITS:
         return []
-    count, c = config.actors.count, config
+    count, c = config.actors.places, config
     driver = last.get("run/driver_cpu", 0.0)
     if driver >= PINNED and min(actors, learner) >= 1 - PINNED:
         steps, updates = 2 * c.actors.rollout_steps, 2 * c.learner.updates_per_call

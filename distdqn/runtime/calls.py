@@ -75,6 +75,10 @@ class Calls:
         """Calls of this method in flight, oldest first."""
         return list(self._of[method].values()) if method in self._of else []
 
+    def all(self) -> list[Call]:
+        """All in flight, oldest first."""
+        return list(self._calls.values())
+
     def __len__(self) -> int:
         return len(self._calls)
 

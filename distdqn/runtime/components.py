@@ -45,7 +45,7 @@ class Components:
         self.config, self.engine, self.event, self.fault, self.wall = config, engine, event, fault, wall
         self.calls = Calls(engine, wall)
         self.watch = Watch(config, engine, self.calls)
-        self.progress = Progress(config.budget, config.actors.count, not config.engine.lockstep, wall)
+        self.progress = Progress(config.budget, config.actors.places, not config.engine.lockstep, wall)
         self.handles: dict[str, Handle] = {}
         self.told_to_stop = self.stopping = False
         self._silent_starts = 0

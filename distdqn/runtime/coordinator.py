@@ -76,9 +76,8 @@ class Coordinator:
         self.learning.make_learner()
         for i in range(self.config.replay.shards):
             self.shards.start(i)
-        for i in range(self.config.actors.count):
-            self.experience.start_actor(i)
         self.saving.start_evaluator()
+        self.experience.start()
         try:
             self.learning.start_learner(learner)  # the only one that is waited for, while the others start
             if learner is None:

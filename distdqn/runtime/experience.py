@@ -6,6 +6,7 @@ from collections.abc import Callable
 from distdqn.runtime.calls import Task
 from distdqn.runtime.engine import Handle, NoAnswer
 from distdqn.runtime.shards import Shards
+from distdqn.runtime.staff import Staff
 from distdqn.runtime.system import System
 from distdqn.types import RolloutStats
 
@@ -22,6 +23,12 @@ class Experience:
         """Who may be asked, in this order: a life that joined in, once for each rollout that it may still have."""
         self._rollout = "packed_rollout" if system.config.replay.pack else "rollout"
         system.starts("actor", self.start_actor)
+        self._staff = Staff(system, self.start_actor) if system.config.actors.count == "auto" else None
+
+    def start(self) -> None:
+        """Starts the actors."""
+        for i in range(self.system.config.actors.least):  # with count=auto the others follow
+            self.start_actor(i)
 
     def start_actor(self, index: int) -> None:
         """Starts actor `index`, or starts it anew at its place on the exploration ladder."""
@@ -38,11 +45,13 @@ class Experience:
         the limiter has room for few of them, the first places on the exploration ladder would play more than the last
         otherwise."""
         s = self.system
+        if self._staff:
+            self._staff.look()
         if not self._turns or not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):
             return
         while self._turns and s.limiter.room_to_insert() >= s.rollout_size:
             actor = self._turns.popleft()
-            if s.handles[actor.name] == actor:
+            if s.handles.get(actor.name) == actor:
                 s.begin(self._segment(actor.name))
 
     def _segment(self, actor: str) -> Task:

@@ -79,6 +79,9 @@ class LocalEngine:
         machine = inspect()
         return {"": Room(socket.gethostname(), machine.cores, machine.gpus)}
 
+    def want(self, cpus: int) -> None:
+        """This machine is all that there is."""
+
     def put(self, value: Any) -> Ref:
         return _Result(value)
 

@@ -185,6 +185,9 @@ class RayEngine:
                 )
         return found
 
+    def want(self, cpus: int) -> None:
+        importlib.import_module("ray.autoscaler.sdk").request_resources(num_cpus=cpus)
+
     def put(self, value: Any) -> Ref:
         try:
             return ray.put(value)

@@ -174,6 +174,9 @@ class SimulatedEngine:
     def rooms(self) -> dict[str, Room]:
         return {}  # nobody looks at what is not there
 
+    def want(self, cpus: int) -> None:
+        """Nobody makes machines here."""
+
     def put(self, value: Any) -> Ref:
         ref = _Result(0)
         ref.value, ref.done = value, True

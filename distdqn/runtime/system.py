@@ -63,7 +63,7 @@ class System(Components):
             config.replay.min_size,
             self.rollout_size,
             learner.batch_size * learner.updates_per_call * config.agent.sequence.length,
-            insert_depth=actors.count * self.rollouts_ahead,
+            insert_depth=actors.places * self.rollouts_ahead,
             sample_depth=self.draws_ahead,
         )
         self.mass = np.zeros(config.replay.shards)

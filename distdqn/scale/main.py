@@ -66,7 +66,7 @@ def scale(overrides: list[str], seconds: float, out: Path | None, plot: Path | N
     if plot:
         from distdqn.report.scaling import plot_scaling
 
-        title = f"{config.name}, {config.actors.count} actors a node, simulated"
+        title = f"{config.name}, {config.actors.places} actors a node, simulated"
         plot_scaling(title, [(o.nodes, o.steps_per_s * spec.frame_skip, o.binds) for o in outcomes], plot)
     return 0
 
@@ -125,7 +125,7 @@ def largest(config: RunConfig, spec: EnvSpec, costs: Costs, settings: ScaleConfi
     while not high or high - low > max(1, low // 8):
         nodes = (low + high) // 2 if high else 2 * low
         if (
-            nodes * max(config.actors.count, config.replay.shards) > MOST_ACTORS
+            nodes * max(config.actors.places, config.replay.shards) > MOST_ACTORS
             or nodes * config.replay.shards > EPOCHS
         ):
             return

@@ -62,7 +62,7 @@ def at_nodes(config: RunConfig, nodes: int) -> RunConfig:
     )
     return replace(
         config,
-        actors=replace(config.actors, count=config.actors.count * nodes),
+        actors=replace(config.actors, count=config.actors.places * nodes),
         replay=replace(replay, journal=False),
         budget=BudgetConfig(env_frames=None, seconds=NEVER),
         evaluation=replace(config.evaluation, every_seconds=None, video=False),
@@ -145,7 +145,7 @@ def _simulate(
     messages = engine.messages - asked
     return Outcome(
         nodes=machines.nodes,
-        actors=config.actors.count,
+        actors=config.actors.places,
         shards=config.replay.shards,
         steps_per_s=gained["env_steps"],
         samples_per_s=gained["samples"],

@@ -32,7 +32,7 @@ def show(
 ) -> None:
     """Prints the table of `outcomes`, and the largest of the systems that are `driven` by the coordinator."""
     c, first = config, outcomes[0]
-    what = f"{c.actors.count} actors of {c.actors.envs_per_actor} slots and {c.replay.shards} shards a node"
+    what = f"{c.actors.places} actors of {c.actors.envs_per_actor} slots and {c.replay.shards} shards a node"
     title = f"distdqn scale --simulate: {c.name}, {what}, one learner"
     grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     busy = [part for part in BUSY if part in first.busy]
