@@ -195,7 +195,14 @@ def _checked(values: DictConfig) -> RunConfig:
     told = HydraConfig.get().overrides.hydra if HydraConfig.get().mode == RunMode.MULTIRUN else ()
     by_chance = by_chance and not any(text.startswith("hydra.sweep.dir=") for text in told)
     config = from_mapping(RunConfig, plain).on(inspect().cores)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not config.track.group:
+        config = replace(config, track=replace(config.track, group=sweep_name(Path(HydraConfig.get().sweep.dir))))
     return replace(config, typed=typed, named_by_chance=by_chance)
+
+
+def sweep_name(folder: Path) -> str:
+    """What the runs of the sweep in `folder` are grouped by: its day and its time."""
+    return "-".join(folder.absolute().parts[-2:])[-64:]
 
 
 def _one_line(error: Exception) -> ConfigError:

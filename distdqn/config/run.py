@@ -191,7 +191,8 @@ class TrackConfig(Section):
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online where there is a login, else off. `track=offline` is short for `track.mode=offline`."""
     group: str = ""
-    """Runs that belong together, as those of a sweep or of a scaling experiment; empty: those of one name."""
+    """Runs that belong together, as those of a sweep or of a scaling experiment; empty: those of one name,
+    in a sweep all of it."""
     job_type: str = "train"
     tags: tuple[str, ...] = ()
     artifacts: bool = False

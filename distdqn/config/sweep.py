@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from distdqn.config import ConfigError, RunConfig
-from distdqn.config.compose import command_line
+from distdqn.config.compose import command_line, sweep_name
 from distdqn.config.overrides import parse
 
 
@@ -43,7 +43,10 @@ def combinations(overrides: Sequence[str], config_dir: str | None = None) -> Swe
             wrong.append(error)
             return 1, None
         texts = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
-        runs.append((texts, replace(made, run_dir=made.run_dir.replace(there, str(folder), 1))))
+        track = made.track
+        if track.group == sweep_name(Path(there)):
+            track = replace(track, group=sweep_name(folder))
+        runs.append((texts, replace(made, run_dir=made.run_dir.replace(there, str(folder), 1), track=track)))
         return 0, None
 
     flags = ["--multirun", *([f"--config-dir={Path(config_dir).absolute()}"] if config_dir else [])]

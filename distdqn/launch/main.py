@@ -82,7 +82,10 @@ def _asked(rest: Sequence[str], composed: Sequence[str], config_dir: str | None,
         return Asked([(texts, replace(config, run_dir=str(folder)))], folder)
     sweep = combinations(composed, config_dir)
     added = composed[len(rest) :]
-    runs = [([text for text in texts if text not in added], config) for texts, config in sweep.runs]
+    runs = []
+    for texts, config in sweep.runs:
+        grouped = [] if "track.group" in map(_key, texts) else [f"track.group={config.track.group}"]
+        runs.append(([text for text in texts if text not in added] + grouped, config))
     return Asked(runs, sweep.folder, sweep.yaml)
 
 

@@ -41,6 +41,10 @@ def test_all_combinations_in_hydras_layout(tmp_path: Path, monkeypatch: pytest.M
     assert [config.run_dir for _, config in sweep.runs] == [
         f"{sweep.folder}/{i}/{name}" for i, name in enumerate(("catch", "catch", "cartpole", "cartpole"))
     ]
+    group = "-".join(sweep.folder.parts[-2:])
+    assert {config.track.group for _, config in sweep.runs} == {group}
+    (_, config), *_ = combinations(["experiment=catch", "seed=1,2", "track.group=mine"]).runs
+    assert config.track.group == "mine"
     assert not any(config.named_by_chance for _, config in sweep.runs) and str(sweep.folder) in sweep.yaml
 
 

@@ -146,7 +146,8 @@ def test_a_sweep_is_an_array(capsys: pytest.CaptureFixture[str], sbatch: Path, t
     folder = tmp_path / "my sweep"
     for task, (seed, agent) in enumerate(itertools.product(("1", "2"), ("dqn", "c51"))):
         words = driver(text, task)
-        assert {f"seed={seed}", f"agent={agent}", "experiment=catch"} <= set(words)
+        group = f"track.group={tmp_path.name}-my sweep"
+        assert {f"seed={seed}", f"agent={agent}", "experiment=catch", group} <= set(words)
         assert f"run_dir={folder / str(task) / f'catch-{agent}'}" == words[-1]
     assert main([*SLURM, *sweep]) == 0
     said = capsys.readouterr().out
