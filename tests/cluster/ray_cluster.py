@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ class RayCluster:
 
     Args:
         cpus: of each host.
+        first: who joins at once; none: all.
         dashboard: the head takes jobs at `dashboard`, http://HOST:8265, and gives them time to save.
     """
 
-    def __init__(self, hosts: Hosts, cpus: Mapping[int, int], dashboard: bool = False) -> None:
+    def __init__(
+        self, hosts: Hosts, cpus: Mapping[int, int], first: Iterable[int] = (), dashboard: bool = False
+    ) -> None:
         self.hosts, self.address = hosts, f"{hosts.address(1)}:{PORT}"
         self.dashboard = f"http://{hosts.address(1)}:8265" if dashboard else ""
         self.log = hosts.folder / "ray.log"
@@ -49,7 +52,7 @@ class RayCluster:
         }
         self._cpus = cpus
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
-        for i in hosts.names:
+        for i in first or hosts.names:
             self.join(i)
             wait_for(lambda: self.machines() == len(self._raylets), f"{i} machines", self._raylets[i], 90)
 
