@@ -1,4 +1,4 @@
-"""The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `launch`, `doctor`."""
+"""The doors: `distdqn train`, `pretrain`, `resume`, `evaluate`, `record`, `plot`, `bench`, `scale` and so on."""
 
 import argparse
 import os
@@ -175,6 +175,15 @@ def _parser() -> argparse.ArgumentParser:
     option("--seconds", type=above_zero, default=5.0, metavar="S", help=seconds)
     option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
     option = add_door(
+        _scale,
+        "what a config would do on many machines, by a simulation",
+        usage="distdqn scale --simulate [OPTION ...] [nodes=1,8] [KEY=VALUE ...] [scale.KEY=VALUE ...]",
+    )
+    option("--simulate", action="store_true", required=True)
+    option("--seconds", type=above_zero, default=5.0, metavar="S", help="for each stage measured here (default: 5)")
+    option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
+    option("--plot", type=output_file, metavar="FILE.png", help="draw them too")
+    option = add_door(
         _launch,
         "train on a cluster, by one command",
         usage="distdqn launch cluster=NAME [-m] [--dry-run] [--config-dir DIR] [KEY=VALUE ...]",
@@ -278,6 +287,12 @@ def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
     from distdqn.bench.main import bench
 
     return bench(overrides, known.seconds, known.out)
+
+
+def _scale(known: argparse.Namespace, overrides: list[str]) -> int:
+    from distdqn.scale.main import scale
+
+    return scale(overrides, known.seconds, known.out, known.plot)
 
 
 def _launch(known: argparse.Namespace, overrides: list[str]) -> int:

@@ -196,8 +196,8 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
 
 
 def _actors(config: RunConfig, machine: Machine) -> Finding:
-    found = f"{config.actors.count} x {config.actors.envs_per_actor} environments"
-    wanted = config.actors.count * config.actors.threads + config.learner.threads
+    found = f"{config.actors.places} x {config.actors.envs_per_actor} environments"
+    wanted = config.actors.places * config.actors.threads + config.learner.threads
     if config.engine.kind == "local" or config.engine.address or wanted <= machine.cores + 1:
         return Finding("actors", found)
     crowd = f"they and the learner want {wanted} cores, {machine.cores} are usable"

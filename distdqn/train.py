@@ -12,7 +12,7 @@ from distdqn.config import ConfigError, RunConfig
 from distdqn.run_folder import RunFolder, RunFolderError
 
 BAD_INPUT = 2
-WITH_KEYS = ("train", "pretrain", "resume", "bench", "launch")
+WITH_KEYS = ("train", "pretrain", "resume", "bench", "scale", "launch")
 """Doors that take KEY=VALUE."""
 DOORS = (*WITH_KEYS, "evaluate", "record", "plot", "doctor")
 

@@ -19,16 +19,16 @@ FLOORS = {
     2: ("act", "learn"),
     3: ("evaluate",),
     4: ("runtime",),
-    5: ("report", "bench", "cli", "doctor", "launch", "pretrain", "train"),
+    5: ("report", "bench", "cli", "doctor", "launch", "pretrain", "scale", "train"),
 }
 FLOOR = {place: floor for floor, places in FLOORS.items() for place in places}
 # Who may import a sibling: the command line opens every door, some doors compose a config, and the recorder
 # writes where the run's folder says.
-SIBLINGS = {("cli", door) for door in ("report", "bench", "doctor", "launch", "pretrain", "train")}
+SIBLINGS = {("cli", door) for door in ("report", "bench", "doctor", "launch", "pretrain", "scale", "train")}
 # A head knows the equations that it is learned by; what this machine has decides the form of an experiment.
 SIBLINGS |= {("nets", "algo"), ("record", "run_folder"), ("config", "machine")}
-# The end of a sweep is a table.
-SIBLINGS |= {("packed", "types"), ("train", "report")}
+# The end of a sweep is a table. What a simulation pretends is measured, and drawn.
+SIBLINGS |= {("packed", "types"), ("train", "report"), ("scale", "bench"), ("scale", "report")}
 ONLY_IN = {
     "ray": ("runtime/ray.py",),
     "grpc": ("runtime/joining.py",),

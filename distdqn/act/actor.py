@@ -10,6 +10,7 @@ from distdqn.act.intrinsic_reward import IntrinsicReward
 from distdqn.act.policy import Policy
 from distdqn.act.priorities import InitialPriorities
 from distdqn.act.segmenter import Rollout, Segmenter, agent_fields
+from distdqn.algo.exploration import spread
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig
 from distdqn.config.section import build
 from distdqn.envs.registry import make_env
@@ -22,6 +23,7 @@ class Actor:
 
     Args:
         index: place of this actor among `actors.count`; its slots keep theirs on the epsilon ladder through a restart.
+            Where it is auto, whoever plays at present covers the ladder evenly.
         seed: differs from one actor to another and from one life of an actor to the next.
         run_id: goes into each segment's provenance.
     """
@@ -34,8 +36,9 @@ class Actor:
         self.env = make_env(env, self.slots, actors.threads, seed)
         self.spec = self.env.spec
         self.rng = np.random.default_rng([seed, index])
-        places = np.arange(index * self.slots, (index + 1) * self.slots)
-        slots = actors.count * self.slots
+        place = index if isinstance(actors.count, int) else int(spread(actors.places)[index])
+        places = np.arange(place * self.slots, (place + 1) * self.slots)
+        slots = actors.places * self.slots
         self.exploration: Exploration = build(agent.exploration, EXPLORATIONS, places, slots, self.rng)
         self.context = places % agent.contexts
         self.policy = Policy(agent, self.spec, self.slots, self.context, noise=seed)

@@ -11,6 +11,14 @@ def ladder(count: int, epsilon: float = 0.4, alpha: float = 7.0) -> np.ndarray:
     return np.asarray(epsilon ** (1 + alpha * np.arange(count) / (count - 1)))
 
 
+def spread(count: int) -> np.ndarray:
+    """The places [0, N) in an order of which every beginning covers them evenly: those of the van der Corput sequence,
+    0, 1/2, 1/4, 3/4, 1/8 ... of N. int64 `[N]`."""
+    bits = max(1, (count - 1).bit_length())
+    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
+    return np.array([i for i in reversed_bits if i < count], np.int64)
+
+
 def annealed(steps: int, first: float, final: float, over: int) -> float:
     """epsilon, or a temperature, on a line from `first` to `final` over `over` agent steps (Mnih et al. 2015)."""
     return first + (final - first) * min(max(steps, 0) / over, 1.0)

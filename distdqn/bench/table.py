@@ -59,7 +59,7 @@ def _row(name: str, cost: Cost, unit: str, note: str) -> Row:
 def show(r: Report, console: Console) -> None:
     """Prints the table."""
     c = r.config
-    what = f"{c.name}, {r.spec.name}, {c.actors.count} x {c.actors.envs_per_actor} environments"
+    what = f"{c.name}, {r.spec.name}, {c.actors.places} x {c.actors.envs_per_actor} environments"
     where = f"batch {c.learner.batch_size} on {r.stages.device}, {r.shape.cores} cores, engine {c.engine.kind}"
     title = f"distdqn bench: {what}, {where}"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)

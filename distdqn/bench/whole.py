@@ -75,7 +75,7 @@ class Window:
 
 class _Stopwatch(Progress):
     def __init__(self, config: RunConfig) -> None:
-        super().__init__(config.budget, config.actors.count)
+        super().__init__(config.budget, config.actors.places)
         self.rollouts: list[tuple[float, RolloutStats]] = []
         self.learned: list[tuple[float, UpdateStats]] = []
 
@@ -140,7 +140,7 @@ class TrialRun(ExitStack):
             steps_per_s=rate(played, "steps"),
             samples_per_s=rate(learned, "samples"),
             updates_per_s=rate(learned, "updates"),
-            actor_idle=min(1.0, max(0.0, 1 - rate(played, "seconds") / self.config.actors.count)),
+            actor_idle=min(1.0, max(0.0, 1 - rate(played, "seconds") / self.config.actors.places)),
             learner_idle=min(1.0, max(0.0, 1 - rate(learned, "seconds"))),
             cpu=spent,
             other_load=max(0.0, (machine_cpu() - everything) / seconds - sum(spent.values())),

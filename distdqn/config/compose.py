@@ -194,7 +194,8 @@ def _checked(values: DictConfig) -> RunConfig:
     by_chance = OmegaConf.to_container(values).get("run_dir") == _RUN_DIR  # type: ignore[union-attr]
     told = HydraConfig.get().overrides.hydra if HydraConfig.get().mode == RunMode.MULTIRUN else ()
     by_chance = by_chance and not any(text.startswith("hydra.sweep.dir=") for text in told)
-    return replace(from_mapping(RunConfig, plain), typed=typed, named_by_chance=by_chance)
+    config = from_mapping(RunConfig, plain).on(inspect().cores)
+    return replace(config, typed=typed, named_by_chance=by_chance)
 
 
 def _one_line(error: Exception) -> ConfigError:

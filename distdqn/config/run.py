@@ -1,6 +1,6 @@
 """The run, and every part of it that is neither agent nor learner."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from distdqn.config.agent import AgentConfig
@@ -66,7 +66,16 @@ class ActorsConfig(Section):
     """Who plays."""
 
     key: ClassVar[str] = "actors"
-    count: int = number(2, 1, 100_000)
+    count: int | Literal["auto"] = number(2, 1, 100_000)
+    """auto: as many as there are cores for, on a cluster at any time: machines that join get some, those that go are
+    not waited for."""
+    min: int = number(1, 1, 100_000)
+    """With count=auto so many at the least, for which room is waited for."""
+    max: int = number(1024, 1, 100_000)
+    """With count=auto so many at the most, each with a place on the exploration ladder."""
+    autoscale: bool = False
+    """With count=auto: Ray's autoscaler is asked for machines when the learner starves, and to take some back when the
+    actors wait."""
     envs_per_actor: int = number(8, 1, 4096)
     rollout_steps: int = number(64, 1, 4096)
     """Window starts in a segment, and steps of each slot in a rollout. Where nothing is said, more if the agent's
@@ -78,6 +87,20 @@ class ActorsConfig(Section):
     timeout_s: float = number(60.0, above=0)
     """A rollout that takes longer than this (per call in flight) means a hung emulator: the actor is replaced."""
 
+    def check(self) -> None:
+        if self.min > self.max:
+            self.refuse("min", f"at most actors.max={self.max}")
+
+    @property
+    def least(self) -> int:
+        """The least actors that there have to be."""
+        return self.min if self.count == "auto" else self.count
+
+    @property
+    def places(self) -> int:
+        """The most actors that there can be."""
+        return self.max if self.count == "auto" else self.count
+
 
 @dataclass(frozen=True)
 class ReplayConfig(Section):
@@ -86,6 +109,8 @@ class ReplayConfig(Section):
     key: ClassVar[str] = "replay"
     kind: Literal["prioritized", "uniform"] = "prioritized"
     shards: int = number(1, 1, 4096)
+    shards_per_draw: int = number(16, 1, 4096)
+    """Shards that one draw asks at the most. Of more shards, so many are drawn by their sampling mass each time."""
     capacity: int = number(1_000_000, 1)
     """Transitions, whole system."""
     min_size: int = number(50_000, 1)
@@ -227,6 +252,9 @@ class RunConfig(Section):
             held = f"transitions that replay.capacity={replay.capacity} holds in whole segments"
             self.refuse("replay.min_size", f"at most half of the {whole} {held}")
 
+        if self.actors.count == "auto" and self.engine.lockstep:
+            self.wrong("actors.count", "with engine.lockstep a number, since what is learned would depend on it")
+
     def _check_windows(self) -> None:
         segment, agent = self.actors.rollout_steps, self.agent
         if agent.window > segment:
@@ -244,4 +272,14 @@ class RunConfig(Section):
     @property
     def slots(self) -> int:
         """Environment slots of the whole system."""
-        return self.actors.count * self.actors.envs_per_actor
+        return self.actors.places * self.actors.envs_per_actor
+
+    def on(self, cores: int) -> "RunConfig":
+        """With as many actors as `cores` of one machine are enough for, where their number is open and there is no
+        cluster of which it could depend."""
+        actors = self.actors
+        if actors.count != "auto" or self.engine.address is not None:
+            return self
+        others = self.replay.shards + self.learner.threads + self.evaluation.threads
+        count = min(max((cores - others) // actors.threads, actors.min), actors.max)
+        return replace(self, actors=replace(actors, count=count))

@@ -9,7 +9,7 @@ import yaml
 
 from distdqn.config import ConfigError, RunConfig, Section, from_mapping, to_mapping
 from distdqn.config.section import kinds_of
-from distdqn.machine import in_ray_job
+from distdqn.machine import in_ray_job, inspect
 
 S = TypeVar("S", bound=Section)
 
@@ -68,7 +68,8 @@ def load_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig
         from distdqn.config.resolved import resolve
 
         values, typed = resolve(change(values | {"run_dir": here}, overrides))
-    return replace(from_mapping(RunConfig, values), run_dir=here, typed=typed)
+    config = from_mapping(RunConfig, values).on(inspect().cores)
+    return replace(config, run_dir=here, typed=typed)
 
 
 def load_to_go_on(run_dir: str | Path, overrides: Sequence[str]) -> RunConfig:

@@ -73,17 +73,18 @@ def key_of(text: str) -> str:
 def with_actors(texts: list[str], config: RunConfig, cpus: int) -> tuple[list[str], RunConfig]:
     """With so many actors that all `cpus` are used, unless `texts` says how many. Raises `ConfigError` where there is
     not enough for one."""
-    if "actors.count" in map(key_of, texts):
+    if "actors.count" in map(key_of, texts) and config.actors.count != "auto":
         return texts, config
     from distdqn.runtime.roster import Roster
 
-    others = Roster.cpus_of(config) - config.actors.count * config.actors.threads
+    others = Roster.cpus_of(config) - config.actors.least * config.actors.threads
     count = (cpus - others) // config.actors.threads
     if count < 1:
         least = others + config.actors.threads
         raise ConfigError(f"cluster.head.cpus: {cpus} cores in all, this run takes at least {least}")
     actors = replace(config.actors, count=count)
-    return [*texts, f"actors.count={count}"], replace(config, actors=actors)
+    told = [] if config.actors.count == "auto" else [f"actors.count={count}"]
+    return [*texts, *told], replace(config, actors=actors)
 
 
 def with_journals_in(folder: str, run: Typed) -> Typed:

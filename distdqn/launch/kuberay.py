@@ -29,7 +29,7 @@ def send(site: KubeRayConfig, run: Typed, dry_run: bool) -> None:
     kubectl = [tool("kubectl", "kuberay"), *(["--namespace", site.namespace] if site.namespace else [])]
     with kept(job.run_dir, {"rayjob.yaml": text}) as folder:
         said_by([*kubectl, "create", "-f", str(folder / "rayjob.yaml")], "kuberay")
-    shown, actors = shlex.join(["kubectl", *kubectl[1:]]), job.config.actors.count
+    shown, actors = shlex.join(["kubectl", *kubectl[1:]]), job.config.actors.places
     file, folder_there = shlex.quote(str(folder / "rayjob.yaml")), shlex.quote(job.path)
     head = f"$({shown} get pod -o name -l distdqn-run={job.name},ray.io/node-type=head)"
     pods = f"{site.machines} {'pod' if site.machines == 1 else 'pods'}"

@@ -119,7 +119,7 @@ def _slurm(site: SlurmConfig, asked: Asked, specs: list[EnvSpec], options: list[
         texts, config = with_actors(texts, config, site.cpus)
         store = object_store_bytes(config, spec)
         runs.append(slurm.Run(Path(config.run_dir), [*options, *texts], store))
-        counts.append(config.actors.count)
+        counts.append(config.actors.places)
     folder = asked.folder / "launch"
     jobs = slurm.jobs(site, asked.name, folder, runs)
     if dry_run:

@@ -37,7 +37,7 @@ def send(site: RayJobConfig, run: Typed, dry_run: bool) -> None:
         if found is None:
             raise ConfigError("cluster=ray_job: ray says nothing of the job that it was given")
     about = f"--address {site.address} {found[1]}"
-    print(f"job {found[1]}: {run.config.name}, {job.config.actors.count} actors at {site.address}")
+    print(f"job {found[1]}: {run.config.name}, {job.config.actors.places} actors at {site.address}")
     print(f"watch  ray job logs --follow {about}\nstop   ray job stop {about}    (saves; submitted again it goes on)")
     print(f"again  sh {shlex.quote(str(folder / 'submit.sh'))}")
     print(f"folder {_there(site, job)}")

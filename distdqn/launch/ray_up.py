@@ -43,7 +43,7 @@ def send(site: RayUpConfig, run: Typed, dry_run: bool) -> None:
     )
     _run([ray, "exec", "--no-config-cache", str(file), _on_head(job, "run")], f"the cluster is up: see {about}")
     where = "machine" if site.machines == 1 else "machines"
-    print(f"cluster {job.name}: {run.config.name}, {job.config.actors.count} actors on {site.machines} {where}")
+    print(f"cluster {job.name}: {run.config.name}, {job.config.actors.places} actors on {site.machines} {where}")
     print(f"watch  ray exec {about} {shlex.quote(_on_head(job, 'watch'))}")
     print(f"stop   ray exec {about} {shlex.quote(_on_head(job, 'stop'))}    (saves)")
     print(f"again  ray exec {about} {shlex.quote(_on_head(job, 'run'))}")

@@ -48,9 +48,8 @@ def _memory(last: Mapping[str, float]) -> list[str]:
     full = [(host, share) for host, name, share in nearly_full(last) if name == "memory"]
     if not full:
         return []
-    takes = f", of which the replay takes {last['replay/rss_bytes'] / 2**30:.1f} GiB in all" * (
-        "replay/rss_bytes" in last
-    )
+    replay = last.get("replay/rss_bytes", 0.0) / 2**30
+    takes = f", of which the replay takes {replay:.1f} GiB in all" if replay else ""
     host, share = full[0]
     return [f"{host}'s memory is {share:.0%} full{takes}: a smaller replay.capacity or fewer actors.envs_per_actor"]
 
@@ -59,7 +58,7 @@ def _waiting(config: RunConfig, last: Mapping[str, float]) -> list[str]:
     actors, learner = last.get("run/actors_idle", 0.0), last["run/learner_idle"]
     if max(actors, learner) < WAITS:
         return []
-    count, c = config.actors.count, config
+    count, c = config.actors.places, config
     driver = last.get("run/driver_cpu", 0.0)
     if driver >= PINNED and min(actors, learner) >= 1 - PINNED:
         steps, updates = 2 * c.actors.rollout_steps, 2 * c.learner.updates_per_call
@@ -72,12 +71,13 @@ def _waiting(config: RunConfig, last: Mapping[str, float]) -> list[str]:
     # With the ratio r, actors that never wait would insert 1 / (1 - actors) times as much, and a learner that never
     # waits would sample 1 / (1 - learner) times as much: both are busy at this ratio, or with so many actors.
     busy = (1 - actors) / max(1 - learner, 0.01)
-    ratio, enough = f"learner.samples_per_insert={c.learner.samples_per_insert * busy:.2g}", math.ceil(count * busy)
+    enough, balanced = math.ceil(count * busy), float(f"{c.learner.samples_per_insert * busy:.2g}")
+    ratio = f"learner.samples_per_insert={balanced:g}"
     if learner > actors:
         further = max(1, enough - count)
         cpus = [figures["cpu"] for figures in by_machine(last).values() if "cpu" in figures]
-        crowded = bool(cpus) and sum(cpus) / len(cpus) >= BUSY
-        where = f" on further cores (these are {sum(cpus) / len(cpus):.0%} busy)" if crowded else ""
+        cpu = sum(cpus) / max(1, len(cpus))
+        where = f" on further cores (these are {cpu:.0%} busy)" if cpu >= BUSY else ""
         actor = "actor" if further == 1 else "actors"
         return [f"the learner waits {learner:.0%} of its time: about {further} more {actor}{where}, or {ratio}"]
     fewer = f", or actors.count={enough} is enough" if enough < count else ""
@@ -85,12 +85,8 @@ def _waiting(config: RunConfig, last: Mapping[str, float]) -> list[str]:
 
 
 def _stale(config: RunConfig, last: Mapping[str, float]) -> list[str]:
-    lag, target, learner, actors = (
-        last.get("actor/weights_lag", 0.0),
-        config.learner.target,
-        config.learner,
-        config.actors,
-    )
+    learner, actors, target = config.learner, config.actors, config.learner.target
+    lag = last.get("actor/weights_lag", 0.0)
     limit = max(STALE, target.period if target.kind == "period" else 1 / target.tau)
     if lag <= limit:
         return []

@@ -114,6 +114,8 @@ class Recorder:
         `extra`, whose `outcome` is shown at the end. False where the disk refuses."""
         content = {"name": self._config.name, "seed": self._config.seed, **self.last, **(extra or {})}
         self._outcome = str((extra or {}).get("outcome", ""))
+        if self._wandb is not None and self._outcome:
+            self._wandb.summarize({"outcome": self._outcome})
         return self._try("summary.json", lambda: _write_json(self._folder.summary, content))
 
     def film(self, path: Path) -> None:

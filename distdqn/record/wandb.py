@@ -106,7 +106,9 @@ class WandB:
         self.notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.mode = mode
         self._folder = folder.parent if folder.name == "wandb" else folder  # W&B makes its own folder "wandb" inside
-        self._about, self._config, self._step = about, config, recorded
+        self._about, self._config = about, config
+        self._step = 2 * recorded
+        """Of the next record. Those between are for what comes between records: no session takes one of another."""
         self._init_s, self._finish_s = init_s, FINISH_S if finish_s is None else finish_s
         self._hosts = set[str]()
         self._frames = 0.0
@@ -122,7 +124,7 @@ class WandB:
         if hosts != self._hosts:
             self._hosts = hosts
             self._put(lambda run: run.config.update({"hosts": sorted(hosts)}, allow_val_change=True))
-        self._put(lambda run: self._log(run, finite))
+        self._put(lambda run: self._record(run, finite))
 
     def film(self, path: Path) -> None:
         """Queues the GIF of an evaluation's game. Raises `OSError` where it cannot be read."""
@@ -131,11 +133,13 @@ class WandB:
         def show(run: Any) -> None:
             import wandb
 
-            self._log(
-                run, {"eval/video": wandb.Video(io.BytesIO(content), path.stem, format="gif"), "env_frames": frames}
-            )
+            self._show(run, "eval/video", wandb.Video(io.BytesIO(content), path.stem, format="gif"), frames)
 
         self._put(show)
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Queues values for the run's summary."""
+        self._put(lambda run: run.summary.update(values))
 
     def finished(self, scores: Mapping[str, Any], checkpoint: Path | None = None) -> None:
         """Queues what a run came to.
@@ -145,14 +149,14 @@ class WandB:
             checkpoint: a folder, to be kept as an artifact.
         """
         frames = self._frames
+        self.summarize({f"final/{name.removeprefix('eval/')}": v for name, v in scores.items() if name != "returns"})
 
         def show(run: Any) -> None:
             import wandb
 
-            run.summary.update({f"final/{name}": value for name, value in scores.items() if name != "returns"})
             if returns := scores.get("returns"):
                 table = wandb.Table(columns=["episode", "return"], data=[[i, float(r)] for i, r in enumerate(returns)])
-                self._log(run, {"final/returns": table, "env_frames": frames})
+                self._show(run, "final/returns", table, frames)
             if checkpoint is not None:
                 metadata = {"env_frames": frames, "checkpoint": checkpoint.name}
                 kept = wandb.Artifact(f"checkpoint-{self._about.id}", "model", metadata=metadata)
@@ -185,9 +189,13 @@ class WandB:
                 with contextlib.suppress(queue.Empty):
                     self._queue.get_nowait()
 
-    def _log(self, run: Any, values: dict[str, Any]) -> None:
-        run.log(values, step=self._step, commit=True)
-        self._step += 1
+    def _record(self, run: Any, metrics: dict[str, float]) -> None:
+        run.log(metrics, step=self._step, commit=True)
+        self._step += 2
+
+    def _show(self, run: Any, name: str, shown: Any, frames: float) -> None:
+        """Something to look at, on the step before the next record."""
+        run.log({name: shown, "env_frames": frames}, step=self._step - 1, commit=False)
 
     def _work(self) -> None:
         if self.mode == "online" and not logged_in():

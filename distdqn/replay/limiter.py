@@ -4,6 +4,9 @@ import math
 
 from distdqn.types import State
 
+FEW = 16
+"""Inserts in flight that need no bound."""
+
 
 class SamplesPerInsert:
     """How many transitions and how many samples may be asked for now, calls in flight counted.
@@ -15,16 +18,26 @@ class SamplesPerInsert:
 
         balance = ratio * (transitions inserted after filling) - (windows sampled)
 
-    stays in [-slack, slack] in whatever order the calls end: an insert is admitted only if the balance stays
-    below were all inserts in flight stored and no sample drawn, a sample only if it stays above in the
-    opposite case. With the largest single requests Q = `insert_quantum` and B = `sample_quantum`, and
+    stays in [-bound, slack] in whatever order the calls end: an insert is admitted only if the balance stays below
+    `window` <= slack were all inserts in flight stored and no sample drawn, a sample only if it stays above -bound in
+    the opposite case. With the largest single requests Q = `insert_quantum` and B = `sample_quantum`, and
     `insert_depth` and `sample_depth` of them in flight at once,
 
-        slack = ratio * Q * insert_depth + B * sample_depth.
+        slack = ratio * Q * insert_depth + B * sample_depth
+        bound = min(slack, ratio * max(min_size, 16 * Q) + B * sample_depth).
 
-    Why it cannot deadlock: with nothing in flight and no filling, an insert of Q is refused only if ratio * Q > slack -
-    balance and a sample of B only if B > slack + balance; both would mean ratio * Q + B > 2 * slack. While filling,
-    with nothing in flight, the balance is at most 0, so that there is room for slack / ratio >= Q transitions.
+    A thousand actors have rollouts of a million transitions in flight, which `slack` has to allow for, where they are
+    slower than the learner: the balance is negative then, and not below -bound. Where they are faster, the balance
+    would come to rest near the slack, a million transitions ahead of the learner. So the window follows what the
+    learner takes: an insert that ends while the balance is above `bound` takes half of what it earned off the window,
+    down to `bound`, any other adds what it earned, up to the slack. The balance then stays around `bound`, what the
+    replay was filled with before learning began, give or take what the learner draws while a rollout is played. In a
+    small system bound and window are the slack.
+
+    Why it cannot deadlock: with nothing in flight and no filling, an insert of Q is refused only if ratio * Q > window
+    - balance and a sample of B only if B > bound + balance; both would mean ratio * Q + B > window + bound, while both
+    are at least `bound`, which is at least ratio * Q and at least B. While filling, with nothing in flight, the balance
+    is at most 0, so that there is room for window / ratio >= Q transitions.
     """
 
     def __init__(
@@ -40,6 +53,8 @@ class SamplesPerInsert:
             raise ValueError("ratio must be above 0, min_size, the quanta and the depths at least 1")
         self.ratio, self.min_size = ratio, min_size
         self.slack = ratio * insert_quantum * insert_depth + sample_quantum * sample_depth
+        few = ratio * max(min_size, FEW * insert_quantum) + sample_quantum * sample_depth
+        self.bound = self.window = min(self.slack, few)
         self.inserted = 0
         """Transitions ever stored."""
         self.sampled = 0
@@ -63,12 +78,12 @@ class SamplesPerInsert:
 
     def room_to_insert(self) -> int:
         """Transitions that may be asked for now."""
-        earned = (self.slack - self.balance) / self.ratio
+        earned = (self.window - self.balance) / self.ratio
         return max(0, math.floor(self._to_fill + earned) - self._inserts_in_flight)
 
     def room_to_sample(self) -> int:
         """Windows that may be drawn now."""
-        return 0 if self.filling else max(0, math.floor(self.balance + self.slack) - self._samples_in_flight)
+        return 0 if self.filling else max(0, math.floor(self.balance + self.bound) - self._samples_in_flight)
 
     def reserve_insert(self, n: int) -> None:
         """Counts a call in flight that may bring up to `n` transitions; ValueError without room."""
@@ -83,7 +98,10 @@ class SamplesPerInsert:
         self._inserts_in_flight -= reserved
         fill = min(n, self._to_fill)
         self._to_fill -= fill
-        self.balance += self.ratio * (n - fill)
+        earned = self.ratio * (n - fill)
+        self.balance += earned
+        self.window += earned if self.balance <= self.bound else -earned / 2
+        self.window = min(max(self.window, self.bound), self.slack)
         self.inserted += n
         self.filled += fill
 
@@ -122,10 +140,10 @@ class SamplesPerInsert:
 
     def restore(self, state: State) -> None:
         """Takes over a `state()`, with nothing in flight; call `refill` next with what the replay holds. The balance is
-        kept, not recomputed from the counters, and held to this limiter's slack: a run that goes on with another ratio
+        kept, not recomputed from the counters, and held to this limiter's range: a run that goes on with another ratio
         or batch size neither waits for old debts nor catches up on them."""
         self.inserted, self.sampled, self.filled = (int(state[k]) for k in ("inserted", "sampled", "filled"))
-        self.balance = min(max(float(state["balance"]), -self.slack), self.slack)
+        self.balance = min(max(float(state["balance"]), -self.bound), self.slack)
         self._to_fill = int(state["to_fill"])
         self._inserts_in_flight = self._samples_in_flight = 0
         self._forgive()
@@ -133,4 +151,4 @@ class SamplesPerInsert:
     def _forgive(self) -> None:
         """While filling, drops what was earned, but for what samples still in flight may need."""
         if self.filling:
-            self.balance = min(self.balance, max(0.0, self._samples_in_flight - self.slack))
+            self.balance = min(self.balance, max(0.0, self._samples_in_flight - self.bound))

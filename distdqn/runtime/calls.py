@@ -1,11 +1,12 @@
 """Calls that have been asked and not yet answered."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.engine import Engine, Handle, NoAnswer, Ref
 
 
@@ -44,10 +45,11 @@ class Calls:
             answer could be taken, and nobody was late.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.clock, self._looked = 0.0, time.monotonic()
+    def __init__(self, engine: Engine, wall: Clock = time) -> None:
+        self.engine, self.wall = engine, wall
+        self.clock, self._looked = 0.0, wall.monotonic()
         self._calls: dict[Ref, Call] = {}
+        self._of = defaultdict[str, dict[Ref, Call]](dict)
         self._count: Counter[tuple[str, str]] = Counter()
         self._answered: dict[str, tuple[Handle, float]] = {}
 
@@ -61,7 +63,7 @@ class Calls:
         return self._add(Call(handle, "start", (ref,), self.clock))
 
     def _add(self, call: Call) -> Call:
-        self._calls[call.refs[-1]] = call
+        self._calls[call.refs[-1]] = self._of[call.method][call.refs[-1]] = call
         self._count[call.method, call.handle.name] += 1
         return call
 
@@ -71,7 +73,11 @@ class Calls:
 
     def of(self, method: str) -> list[Call]:
         """Calls of this method in flight, oldest first."""
-        return [c for c in self._calls.values() if c.method == method]
+        return list(self._of[method].values()) if method in self._of else []
+
+    def all(self) -> list[Call]:
+        """All in flight, oldest first."""
+        return list(self._calls.values())
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -79,9 +85,9 @@ class Calls:
     def ready(self, timeout: float) -> list[Call]:
         """Takes out the calls that are answered, after at most `timeout` seconds."""
         if not self._calls:
-            time.sleep(min(timeout, NOBODY_ASKED))
-        answered = self.engine.wait(list(self._calls), timeout)
-        now = time.monotonic()
+            self.wall.sleep(min(timeout, NOBODY_ASKED))
+        answered = self.engine.wait(self._calls.keys(), timeout)
+        now = self.wall.monotonic()
         self.clock, self._looked = self.clock + min(now - self._looked, timeout + LONGEST_LOOK), now
         return [self._take(ref) for ref in answered]
 
@@ -91,6 +97,7 @@ class Calls:
 
     def _take(self, ref: Ref) -> Call:
         call = self._calls.pop(ref)
+        del self._of[call.method][ref]
         self._count[call.method, call.handle.name] -= 1
         self._answered[call.handle.name] = call.handle, self.clock
         return call

@@ -1,10 +1,12 @@
 """Who takes part in a run at present, and who takes the place of one that died, failed or fell silent."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.runtime.calls import Call, Calls
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine, Handle, Ref
 from distdqn.runtime.progress import Progress
 from distdqn.runtime.watch import ROOM_SECONDS, START_SECONDS, Watch
@@ -25,6 +27,7 @@ class Components:
 
     Args:
         event: called with a line for people. fault: called with where a component raised, and the traceback.
+        wall: the clock that everything here goes by.
 
     Attributes:
         handles: the present life of each component, by name.
@@ -32,12 +35,17 @@ class Components:
     """
 
     def __init__(
-        self, config: RunConfig, engine: Engine, event: Callable[[str], None], fault: Callable[[str, str], None]
+        self,
+        config: RunConfig,
+        engine: Engine,
+        event: Callable[[str], None],
+        fault: Callable[[str, str], None],
+        wall: Clock = time,
     ) -> None:
-        self.config, self.engine, self.event, self.fault = config, engine, event, fault
-        self.calls = Calls(engine)
+        self.config, self.engine, self.event, self.fault, self.wall = config, engine, event, fault, wall
+        self.calls = Calls(engine, wall)
         self.watch = Watch(config, engine, self.calls)
-        self.progress = Progress(config.budget, config.actors.count, by_clock=not config.engine.lockstep)
+        self.progress = Progress(config.budget, config.actors.places, not config.engine.lockstep, wall)
         self.handles: dict[str, Handle] = {}
         self.told_to_stop = self.stopping = False
         self._silent_starts = 0

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distdqn.config import RunConfig
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine
 from distdqn.runtime.experience import Experience
 from distdqn.runtime.keeper import Keeper
@@ -35,7 +36,7 @@ class Coordinator:
 
     Args:
         log: called with the metrics every `log_every_seconds`. event: called with a line for people.
-        keeper: saves checkpoints, videos and bad batches.
+        keeper: saves checkpoints, videos and bad batches. wall: the clock that it goes by.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class Coordinator:
         keeper: Keeper,
         log: Callable[[dict[str, float]], None],
         event: Callable[[str], None],
+        wall: Clock = time,
     ) -> None:
-        self.config, self.log = config, log
-        self.system = System(config, engine, roster, event, keeper.fault)
+        self.config, self.log, self.wall = config, log, wall
+        self.system = System(config, engine, roster, event, keeper.fault, wall)
         self.shards = Shards(self.system)
         self.learning = Learning(self.system, self.shards, keeper)
         self.experience = Experience(self.system, self.shards, self.learning.publish)
@@ -57,7 +59,7 @@ class Coordinator:
         self._training = True
         self.started = False
         """Whether there is anything to save; False where it was told to stop while it started."""
-        self._next_log = time.monotonic() + config.log_every_seconds
+        self._next_log = self.wall.monotonic() + config.log_every_seconds
 
     def start(
         self, learner: State | None = None, counters: State | None = None, seen: Mapping[str, float] | None = None
@@ -74,9 +76,8 @@ class Coordinator:
         self.learning.make_learner()
         for i in range(self.config.replay.shards):
             self.shards.start(i)
-        for i in range(self.config.actors.count):
-            self.experience.start_actor(i)
         self.saving.start_evaluator()
+        self.experience.start()
         try:
             self.learning.start_learner(learner)  # the only one that is waited for, while the others start
             if learner is None:
@@ -101,7 +102,7 @@ class Coordinator:
             if s.calls.clock >= s.asks_at:
                 self._ask()
             else:
-                time.sleep(0.05)
+                self.wall.sleep(0.05)
             for call in s.calls.ready(timeout=0.2):
                 s.answer(call)
             if not s.lockstep:
@@ -127,11 +128,11 @@ class Coordinator:
         after `timeout` seconds. Once it is told to stop it waits for the save alone, and nobody is replaced."""
         self._log()
         self._training = False
-        deadline = time.monotonic() + timeout
+        deadline = self.wall.monotonic() + timeout
         if self.stop or not evaluate:
             self.system.stopping = True
         self.saving.save(evaluate, final=True)
-        while time.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
+        while self.wall.monotonic() < deadline and (self.saving.saving if self.stop else self.saving.busy):
             self.system.stopping |= self.stop
             if self.system.stopping:
                 self.system.cancel("update")
@@ -146,8 +147,8 @@ class Coordinator:
         return self.saving.evaluated if evaluate else self.saving.saved
 
     def _log_if_due(self) -> None:
-        if time.monotonic() >= self._next_log:
-            self._next_log = time.monotonic() + self.config.log_every_seconds
+        if self.wall.monotonic() >= self._next_log:
+            self._next_log = self.wall.monotonic() + self.config.log_every_seconds
             self._log()
 
     def _log(self, extra: dict[str, Any] | None = None) -> None:

@@ -1,6 +1,6 @@
 """What the coordinator needs of whatever runs the components."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -116,8 +116,9 @@ class Engine(Protocol):
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         """Asks for `method(*args)`; calls to one component run one after the other, in order."""
 
-    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        """Those of `refs` that are there, after at most `timeout` seconds; at once where there is one."""
+    def wait(self, refs: Collection[Ref], timeout: float) -> list[Ref]:
+        """Those of `refs`, each the last of a call, that came since the last time, after at most `timeout` seconds; at
+        once where there is one. Before long, those too that came earlier. With a timeout of 0 all that are there."""
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         """The value, waiting for it.
@@ -138,6 +139,9 @@ class Engine(Protocol):
     def rooms(self) -> dict[str, Room]:
         """The machines on which components may run, by the engine's name for each; "" is this one. May be asked in a
         thread."""
+
+    def want(self, cpus: int) -> None:
+        """Asks whoever makes machines for so many CPUs in all; nothing where nobody does."""
 
     def put(self, value: Any) -> Ref:
         """A reference to a value of the caller's."""

@@ -1,10 +1,12 @@
 """From actors to shards: rollouts are asked for as the limiter allows, and their segments stored."""
 
+from collections import deque
 from collections.abc import Callable
 
 from distdqn.runtime.calls import Task
-from distdqn.runtime.engine import NoAnswer
+from distdqn.runtime.engine import Handle, NoAnswer
 from distdqn.runtime.shards import Shards
+from distdqn.runtime.staff import Staff
 from distdqn.runtime.system import System
 from distdqn.types import RolloutStats
 
@@ -17,30 +19,40 @@ class Experience:
 
     def __init__(self, system: System, shards: Shards, publish: Callable[[], None]) -> None:
         self.system, self.shards, self.publish = system, shards, publish
-        self._next_actor = 0
+        self._turns = deque[Handle]()
+        """Who may be asked, in this order: a life that joined in, once for each rollout that it may still have."""
         self._rollout = "packed_rollout" if system.config.replay.pack else "rollout"
         system.starts("actor", self.start_actor)
+        self._staff = Staff(system, self.start_actor) if system.config.actors.count == "auto" else None
+
+    def start(self) -> None:
+        """Starts the actors."""
+        for i in range(self.system.config.actors.least):  # with count=auto the others follow
+            self.start_actor(i)
 
     def start_actor(self, index: int) -> None:
         """Starts actor `index`, or starts it anew at its place on the exploration ladder."""
-        self.system.started(self.system.roster.actor(index))
+        handle = self.system.roster.actor(index)
+        self.system.started(handle, self._join(handle))
+
+    def _join(self, handle: Handle) -> Task:
+        s = self.system
+        yield s.calls.await_start(handle)
+        self._turns.extend([handle] * (s.rollouts_ahead - s.calls.count(self._rollout, handle)))
 
     def ask(self) -> None:
         """Asks the actors for as many rollouts as may be in flight and the limiter has room for. They take turns: where
         the limiter has room for few of them, the first places on the exploration ladder would play more than the last
         otherwise."""
         s = self.system
-        actors = s.config.actors.count
-        if not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):
+        if self._staff:
+            self._staff.look()
+        if not self._turns or not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):
             return
-        for depth in range(s.rollouts_ahead):
-            for i in [*range(self._next_actor, actors), *range(self._next_actor)]:
-                if s.limiter.room_to_insert() < s.rollout_size:
-                    return
-                actor = f"actor-{i}"
-                if s.joined(actor) and s.calls.count(self._rollout, s.handles[actor]) <= depth:
-                    s.begin(self._segment(actor))
-                    self._next_actor = (i + 1) % actors
+        while self._turns and s.limiter.room_to_insert() >= s.rollout_size:
+            actor = self._turns.popleft()
+            if s.handles.get(actor.name) == actor:
+                s.begin(self._segment(actor.name))
 
     def _segment(self, actor: str) -> Task:
         """The life of a segment: it is played, and stored or, where no shard takes it, dropped."""
@@ -50,9 +62,11 @@ class Experience:
         try:
             stats: RolloutStats = yield rollout
         except NoAnswer:
+            self._again(actor)
             s.limiter.commit_insert(0, s.rollout_size)
             self.publish()  # the weights may have been lost with the machine that held them
             return
+        self._again(actor)
         s.progress.rollout(stats, s.version)
         index = self.shards.turn()
         for _ in range(MOST_ADDS):
@@ -69,3 +83,8 @@ class Experience:
         s.limiter.commit_insert(0, s.rollout_size)
         s.progress.count["dropped"] += stats.transitions
         s.progress.faults["dropped_transitions"] += stats.transitions
+
+    def _again(self, actor: str) -> None:
+        """A rollout has come, or will not: its actor may be asked again, one that was lost when it joins in."""
+        if self.system.joined(actor):
+            self._turns.append(self.system.handles[actor])

@@ -67,12 +67,11 @@ class Learning:
     def _draw(self, updates: int) -> Task:
         """The life of a draw: its parts are sampled by the shards and learned from, their priorities returned."""
         s, size, replay = self.system, self.system.config.learner.batch_size, self.system.config.replay
-        # a multinomial split by mass, so that the shards together draw as one shard would
         mass = self.shards.mass()
         shares = mass / mass.sum()
         s.progress.count["draws"] += 1
         draw = s.progress.count["draws"]
-        sizes = np.random.default_rng((s.config.seed, draw)).multinomial(size, shares, size=updates)
+        sizes = split(np.random.default_rng((s.config.seed, draw)), shares, size, updates, replay.shards_per_draw)
         beta = beta_at(s.progress.fraction, replay.beta, replay.beta_final)
         samples = updates * size * self._positions
         s.limiter.reserve_sample(samples)
@@ -138,3 +137,17 @@ class Learning:
         call = self.system.ask("learner", "weights")
         weights: Weights = yield call
         self.system.weights, self._published = call.refs[0], weights.version
+
+
+def split(rng: np.random.Generator, shares: np.ndarray, size: int, updates: int, most: int) -> np.ndarray:
+    """Windows that each shard gives to each of `updates` minibatches of `size`, int64 `[updates, shards]`.
+
+    `shares` are the shards' parts of the sampling mass. The split is multinomial by them, so that the shards together
+    draw as one shard would. Where there are more shards than `most`, that many times a shard is drawn, and each gives
+    an equal number of windows, rounded at random: a window is as likely as before in every place of a minibatch, and no
+    more than `most` shards are asked, however many there are.
+    """
+    if len(shares) <= most:
+        return rng.multinomial(size, shares, size=updates)
+    ends = np.cumsum(rng.multinomial(most, shares)) * size
+    return np.diff((ends + rng.integers(most, size=(updates, 1))) // most, axis=1, prepend=0)

@@ -3,7 +3,7 @@
 import os
 import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class LocalEngine:
             return tuple(_Result(error=error) for _ in range(returns))
         return tuple(_Result(v) for v in values) if returns > 1 else (_Result(values),)
 
-    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
+    def wait(self, refs: Collection[Ref], timeout: float) -> list[Ref]:
         return list(refs)
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
@@ -78,6 +78,9 @@ class LocalEngine:
     def rooms(self) -> dict[str, Room]:
         machine = inspect()
         return {"": Room(socket.gethostname(), machine.cores, machine.gpus)}
+
+    def want(self, cpus: int) -> None:
+        """This machine is all that there is."""
 
     def put(self, value: Any) -> Ref:
         return _Result(value)

@@ -15,6 +15,8 @@ EVERY_SECONDS = 10.0
 do not fill a disk."""
 STALE_ROUNDS = 3
 """A machine that has not answered for so many looks is not shown any more."""
+START_SECONDS, MOST_STARTS = 180.0, 50
+"""Its process may take so long until its first answer; and so many are started at once."""
 
 
 class Probe:
@@ -53,7 +55,7 @@ class Nodes:
         self._others: dict[str, _Machine] = {}
         self._process = psutil.Process()
         self._cpu_s, self._since = self._spent(), time.monotonic()
-        self._next = 0.0
+        self._every, self._next = EVERY_SECONDS, 0.0
         self._names: list[str] = []
         self._listing = self._list()
 
@@ -63,9 +65,11 @@ class Nodes:
         now = time.monotonic()
         if now < self._next:
             return {}
-        self._next = now + EVERY_SECONDS + max(0, len(self._others) - 20) / 2
+        self._every = EVERY_SECONDS + max(0, len(self._names) - 20) / 2
+        self._next = now + self._every
         self._here.take(self._probe.look())
-        self._visit(now)
+        with suppress(Exception):  # whatever becomes of a probe is no end of a run
+            self._visit(now)
         found: dict[str, float] = {}
         for machine in (*self._others.values(), self._here):
             if machine.last is not None:
@@ -79,10 +83,9 @@ class Nodes:
 
     def _visit(self, now: float) -> None:
         """Takes the answers that have come, and looks anew at those that have answered."""
-        for name in self._names:
-            if name not in self._others:
-                probe = self._engine.start(f"probe-{name}", Needs(cpus=0, node=name), Probe)
-                self._others[name] = _Machine(probe)
+        for name in [name for name in self._names if name not in self._others][:MOST_STARTS]:
+            probe = self._engine.start(f"probe-{name}", Needs(cpus=0, node=name), Probe)
+            self._others[name] = _Machine(probe)
         for name, machine in list(self._others.items()):
             assert machine.probe is not None
             try:
@@ -91,7 +94,8 @@ class Nodes:
                     machine.take(self._engine.fetch(look))
                 if machine.look is None:
                     (machine.look,) = self._engine.call(machine.probe, "look")
-                gone = now - machine.answered > STALE_ROUNDS * EVERY_SECONDS
+                patience = STALE_ROUNDS * self._every
+                gone = now - machine.answered > (patience if machine.last else max(patience, START_SECONDS))
             except NoAnswer:
                 gone = True
             if gone or name not in self._names:

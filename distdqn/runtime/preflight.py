@@ -71,7 +71,7 @@ def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:
     for each version by which some actor still plays."""
     batches = (config.learner.in_flight + 2) * batch_bytes(config, spec)
     rollouts = (config.actors.in_flight + 1) * rollout_bytes(config, spec)
-    versions = 1 + min(MOST_VERSIONS, config.actors.count * config.actors.in_flight)
+    versions = 1 + min(MOST_VERSIONS, config.actors.places * config.actors.in_flight)
     return max(256 * 1024**2, 6 * (batches + rollouts) + 2 * versions * weights_bytes(config, spec))
 
 
@@ -137,7 +137,7 @@ def _check_memory(config: RunConfig, spec: EnvSpec, machine: Machine) -> None:
             "actors.envs_per_actor"
         )
         if rollout_bytes(config, spec) > batch_bytes(config, spec):
-            raise refusal("actors.count", config.actors.count, why)
+            raise refusal("actors.count", config.actors.places, why)
         raise refusal("learner.batch_size", config.learner.batch_size, why)
 
 

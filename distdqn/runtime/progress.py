@@ -5,6 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 
 from distdqn.config import BudgetConfig
+from distdqn.runtime.clock import Clock
 from distdqn.types import RolloutStats, ShardStats, State, UpdateStats
 
 FAULTS = (
@@ -39,13 +40,15 @@ class Progress:
     shard that died.
     """
 
-    def __init__(self, budget: BudgetConfig, actors: int, by_clock: bool = True) -> None:
-        self.budget, self.actors, self.by_clock = budget, actors, by_clock
+    def __init__(self, budget: BudgetConfig, actors: int, by_clock: bool = True, wall: Clock = time) -> None:
+        self.budget, self.actors, self.by_clock, self.wall = budget, actors, by_clock, wall
+        self.actor_idle = self.learner_idle = 0.0
+        """Shares of the time, as in the last metrics."""
         self.count: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
         self.shards: dict[int, ShardStats] = {}
         self._earlier_s = 0.0
-        self._start = time.monotonic()
+        self._start = self.wall.monotonic()
         self._since = self._start
         self._sums: dict[str, float] = defaultdict(float)
         self._weights: dict[str, float] = defaultdict(float)
@@ -57,7 +60,7 @@ class Progress:
     @property
     def time_s(self) -> float:
         """Seconds of running, earlier sessions included."""
-        return self._earlier_s + time.monotonic() - self._start
+        return self._earlier_s + self.wall.monotonic() - self._start
 
     @property
     def fraction(self) -> float:
@@ -130,19 +133,10 @@ class Progress:
         """Transitions that the shards hold."""
         return sum(s.transitions for s in self.shards.values())
 
-    def mass_of(self, index: int) -> float:
-        """Sampling mass of a shard, 0 before it has answered."""
-        return self.shards[index].mass if index in self.shards else 0.0
-
-    @property
-    def mass(self) -> float:
-        """Sampling mass of all shards."""
-        return sum(s.mass for s in self.shards.values())
-
     def metrics(self, samples_per_insert: float, training: bool = True) -> dict[str, float]:
         """The metrics of the time since the last call; rates and idle fractions only while `training`. So soon after
         the last call that rates would say nothing, these and the means wait for the next one."""
-        now = time.monotonic()
+        now = self.wall.monotonic()
         seconds = max(now - self._since, 1e-9)
         sums, soon = self._sums, training and seconds < SHORTEST_S
         values: dict[str, float] = {
@@ -167,12 +161,12 @@ class Progress:
         values |= {name: sums[name] / w for name, w in self._weights.items() if w}
         if training:
             values["actor/env_steps_per_s"] = sums["steps"] / seconds
-            values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
+            self.actor_idle = values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
             values["replay/bytes_in_per_s"] = sums["bytes_in"] / seconds
             values["replay/bytes_out_per_s"] = sums["bytes_out"] / seconds
             values["learner/updates_per_s"] = sums["updates"] / seconds
             values["learner/samples_per_s"] = sums["samples"] / seconds
-            values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
+            self.learner_idle = values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
             values |= self._pace()
         self._since = now
         self._sums, self._weights = defaultdict(float), defaultdict(float)
@@ -219,7 +213,7 @@ class Progress:
             own.update({name: max(own[name], int(seen.get(metric, 0))) for name, metric in metrics.items()})
         self.count["dropped"] = self.count["emitted"] - self.count["stored"]
         self._earlier_s = max(float(state["time_s"]), seen.get("time_s", 0.0))
-        self._start = self._since = time.monotonic()
+        self._start = self._since = self.wall.monotonic()
 
 
 def _idle(busy: float, available: float) -> float:

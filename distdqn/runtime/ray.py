@@ -5,8 +5,8 @@ import importlib
 import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,9 @@ from distdqn.runtime.engine import (
     StoreFull,
     home_of,
 )
+from distdqn.runtime.host import Host
 from distdqn.runtime.joining import no_room, refuse_unsafe, token
+from distdqn.runtime.news import News
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -46,37 +48,8 @@ _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedO
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
-YIELDING = 10
-"""Niceness of a process that lets others go first."""
-
-
-@ray.remote(max_restarts=0)
-class _Host:
-    """A process and the components in it. Ray pickles and exports a class once for a run, so there is one for all."""
-
-    def __init__(self, yields: bool, name: str, build: type, *args: Any) -> None:
-        type(self).__name__ = name.partition("-")[0]  # the title of the process while it waits: "ray::actor"
-        if yields:
-            os.nice(YIELDING)
-        self._components = {name: build(*args)}
-
-    def build(self, name: str, build: type, *args: Any) -> None:
-        """Makes a further component, or ends with what its constructor said."""
-        try:
-            self._components[name] = build(*args)
-        except Exception as error:
-            sys.exit(f"{type(error).__name__}: {error}")
-
-    def call(self, what: str, *args: Any) -> Any:
-        """What `what`, "component.method", gives. `args` are not a list, in which references would stay unresolved."""
-        name, _, method = what.rpartition(".")
-        if name not in self._components:
-            sys.exit(f"{name}: its class cannot be imported")
-        return getattr(self._components[name], method)(*args)
-
-    def pid(self) -> int:
-        """Process id."""
-        return os.getpid()
+_Host = ray.remote(max_restarts=0)(Host)
+"""Ray pickles and exports a class once for a run, so there is one for all components."""
 
 
 class RayEngine:
@@ -126,7 +99,8 @@ class RayEngine:
         self._components: dict[str, tuple[Handle, Any]] = {}
         self._homes, self._needs = dict[str, str](), dict[str, Needs]()
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
-        self._method = functools.cache(_method)
+        self._methods = defaultdict[Any, dict[tuple[str, int], Callable[..., Any]]](dict)
+        self._news = News(_there)
         self._own = address is None
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
@@ -152,7 +126,7 @@ class RayEngine:
                 near = needs.near or ray.get_runtime_context().get_node_id()
                 soft: dict[str, Any] = {"soft": True, "_spill_on_unavailable": True}
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(near, **soft)
-            host = self._hosts[home] = _Host.options(**options).remote(needs.yields, name, build, *args)  # type: ignore[attr-defined]
+            host = self._hosts[home] = _Host.options(**options).remote(needs.yields, name, build, *args)
         self._components[name] = (handle, host)
         return handle
 
@@ -160,18 +134,18 @@ class RayEngine:
         current, host = self._components[handle.name]
         if current != handle:
             raise ComponentLost(f"{handle.name}: this life of it is over")
-        ask = self._method(host, f"{handle.name.partition('-')[0]}.{method}", returns)
-        refs = ask(f"{handle.name}.{method}", *args)
-        return tuple(refs) if returns > 1 else (refs,)
+        known, what = self._methods[host], (f"{handle.name.partition('-')[0]}.{method}", returns)
+        if what not in known:
+            known[what] = _method(host, *what)
+        refs = known[what](f"{handle.name}.{method}", *args)
+        refs = tuple(refs) if returns > 1 else (refs,)
+        self._news.follow(refs[-1])
+        return refs
 
-    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        if not refs:
-            return []
-        # fetch_local=False: a large result need not travel to this machine to be handed on
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout, fetch_local=False)
-        if ready and len(refs) > 1:
-            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
-        return list(ready)
+    def wait(self, refs: Collection[Ref], timeout: float) -> list[Ref]:
+        if timeout <= 0:  # of somebody who does not wait: the news are for who does
+            return _there(list(refs)) if refs else []
+        return self._news.of(refs, timeout)
 
     def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
         try:
@@ -193,7 +167,7 @@ class RayEngine:
             raise ComponentLost(_line(error)) from error
 
     def ready(self, handle: Handle) -> Ref:
-        return self._components[handle.name][1].pid.remote()
+        return self._news.follow(self._components[handle.name][1].pid.remote())
 
     def placed(self, handle: Handle) -> bool:
         actor = ray._private.state.actors(self._components[handle.name][1]._actor_id.hex())
@@ -211,6 +185,9 @@ class RayEngine:
                 )
         return found
 
+    def want(self, cpus: int) -> None:
+        importlib.import_module("ray.autoscaler.sdk").request_resources(num_cpus=cpus)
+
     def put(self, value: Any) -> Ref:
         try:
             return ray.put(value)
@@ -227,6 +204,7 @@ class RayEngine:
 
     def _end(self, host: Any) -> None:
         self._hosts = {home: h for home, h in self._hosts.items() if h != host}
+        self._methods.pop(host, None)
         ray.kill(host)  # Ray would wait for it to leave, which takes seconds on a busy machine
 
     def pid(self, handle: Handle) -> int:
@@ -283,6 +261,11 @@ def _sessions_of_their_own() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = popen
+
+
+def _there(refs: list[Ref]) -> list[Ref]:
+    """Those that are there; a large one need not travel to this machine. Of thousands it takes milliseconds."""
+    return list(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
 
 
 def _method(host: Any, title: str, returns: int) -> Callable[..., Any]:

@@ -1,6 +1,5 @@
 """Checkpoints, and evaluations and videos of them, beside training."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -31,7 +30,7 @@ class Saving:
         self.system, self.shards, self.keeper, self.scored = system, shards, keeper, scored
         self._written: deque[tuple[Future[str | None], Callable[[str | None], None]]] = deque()
         """Checkpoints that are being written, and what follows."""
-        now, config = time.monotonic(), system.config
+        now, config = system.wall.monotonic(), system.config
         self._next_save = now + config.checkpoint.every_seconds
         self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
         self.saved = self.evaluated = False
@@ -50,16 +49,16 @@ class Saving:
 
     def counters(self) -> State:
         """What a checkpoint holds besides the learner."""
-        left = {"save_s": self._next_save - time.monotonic()}
+        left = {"save_s": self._next_save - self.system.wall.monotonic()}
         if self.system.config.evaluation.every_seconds is not None:
-            left["evaluation_s"] = self._next_evaluation - time.monotonic()
+            left["evaluation_s"] = self._next_evaluation - self.system.wall.monotonic()
         s = self.system
         of_all = {"progress": s.progress.state(), "limiter": s.limiter.state(), "replay": self.shards.state()}
         return {**of_all, "left": left}
 
     def restore(self, counters: State) -> None:
         """The clocks go on where they were, so that a run that is stopped every few minutes is evaluated, too."""
-        left, now = counters["left"], time.monotonic()
+        left, now = counters["left"], self.system.wall.monotonic()
         self._next_save = min(self._next_save, now + left["save_s"])
         self._next_evaluation = min(self._next_evaluation, now + left.get("evaluation_s", float("inf")))
 
@@ -76,7 +75,7 @@ class Saving:
     def ask(self) -> None:
         """Saves when it is time, and evaluates when that is due and the evaluator is free."""
         self.go_on()
-        now, calls, config = time.monotonic(), self.system.calls, self.system.config
+        now, calls, config = self.system.wall.monotonic(), self.system.calls, self.system.config
         free = "evaluator" not in self.system.handles or self.system.joined("evaluator")
         evaluate = now >= self._next_evaluation and free and not any(calls.of(method) for method in PLAYING)
         if (evaluate or now >= self._next_save) and not self.saving:

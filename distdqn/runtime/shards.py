@@ -45,6 +45,7 @@ class Shards:
         shards together are filled again."""
         s = self.system
         gone = s.progress.shards.pop(index, None)
+        s.mass[index] = 0.0
         self._asked[index] = self._acknowledged[index]
         place = self._place(index) if self.journal else None
         if gone is not None:
@@ -104,8 +105,9 @@ class Shards:
 
     def mass(self) -> np.ndarray:
         """Sampling mass of each, 0 of those that are silent."""
-        s = self.system
-        return np.array([0.0 if f"shard-{i}" in s.silent else s.progress.mass_of(i) for i in range(self.number)])
+        mass = self.system.mass.copy()
+        mass[[int(name.partition("-")[2]) for name in self.system.silent]] = 0.0
+        return mass
 
     def cut(self, saved: bool) -> None:
         """A checkpoint is being made, and the one before it was `saved`."""

@@ -1,11 +1,15 @@
 """The calls to the components of a run, and how what follows from an answer goes on."""
 
+import time
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from distdqn.config import RunConfig
 from distdqn.replay.limiter import SamplesPerInsert
 from distdqn.runtime.calls import Call, Task
+from distdqn.runtime.clock import Clock
 from distdqn.runtime.components import Components
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, DataLost, Engine, Handle, NoAnswer, Ref, StoreFull
 from distdqn.runtime.roster import Roster
@@ -35,6 +39,7 @@ class System(Components):
     A task goes on within `answer` until it waits again; nothing else happens meanwhile.
 
     Attributes:
+        mass: sampling mass of each shard, 0 before it has answered.
         weights: reference to the newest published weights. version: updates that the learner has made.
     """
 
@@ -45,8 +50,9 @@ class System(Components):
         roster: Roster,
         event: Callable[[str], None],
         fault: Callable[[str, str], None],
+        wall: Clock = time,
     ) -> None:
-        super().__init__(config, engine, event, fault)
+        super().__init__(config, engine, event, fault, wall)
         self.roster, self.lockstep = roster, config.engine.lockstep
         actors, learner = config.actors, config.learner
         self.rollout_size = actors.rollout_steps * actors.envs_per_actor
@@ -57,9 +63,10 @@ class System(Components):
             config.replay.min_size,
             self.rollout_size,
             learner.batch_size * learner.updates_per_call * config.agent.sequence.length,
-            insert_depth=actors.count * self.rollouts_ahead,
+            insert_depth=actors.places * self.rollouts_ahead,
             sample_depth=self.draws_ahead,
         )
+        self.mass = np.zeros(config.replay.shards)
         self.weights: Ref = None
         self.version = 0
         self.asks_at = 0.0
@@ -118,6 +125,7 @@ class System(Components):
         if stats.trouble and (known is None or known.trouble != stats.trouble):
             self.event(f"{name}: {stats.trouble}")
         self.progress.shard(index, stats)
+        self.mass[index] = stats.mass
 
     def _go_on(self, task: Task, call: Call) -> None:
         while call.answered:  # a task may ask for several at once, and then wait for one after the other

@@ -1,6 +1,5 @@
 """Who is silent, who waits for room, who dies too often: the patience of a run."""
 
-import time
 from collections import Counter, defaultdict, deque
 
 from distdqn.config import RunConfig
@@ -48,7 +47,7 @@ class Watch:
 
     def failed(self, name: str, why: str) -> bool:
         """A method raised; True where it used up the device's memory for the second time in a row."""
-        self._failures[name].append(time.monotonic())
+        self._failures[name].append(self.calls.wall.monotonic())
         again = name in self._out_of_memory
         if "out of memory" not in why:
             return False
@@ -59,7 +58,7 @@ class Watch:
         """A component died; says so where that was too often, and forgets it then."""
         self._deaths[name] += 1
         failures = self._failures[name]
-        often = len(failures) == MOST_AN_HOUR and time.monotonic() - failures[0] < 3600
+        often = len(failures) == MOST_AN_HOUR and self.calls.wall.monotonic() - failures[0] < 3600
         if not often and self._deaths[name] <= MOST_DEATHS:
             return None
         how = f"failed {MOST_AN_HOUR} times an hour" if often else f"died {self._deaths[name]} times in a row"

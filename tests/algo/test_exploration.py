@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distdqn.algo.exploration import annealed, boltzmann, epsilon_greedy, ladder, ngu_mixture
+from distdqn.algo.exploration import annealed, boltzmann, epsilon_greedy, ladder, ngu_mixture, spread
 
 
 def test_ladder_of_the_paper() -> None:
@@ -91,3 +91,17 @@ def test_small_ngu_mixtures() -> None:
         np.testing.assert_allclose(got[1], discounts)
     # without discounting, 1 - gamma has no logarithm
     assert ngu_mixture(3, 0.3, 1.0, 0.5)[1].tolist() == [1.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 100])
+def test_every_beginning_of_the_spread_covers_the_places_evenly(count: int) -> None:
+    order = spread(count)
+    assert sorted(order) == list(range(count)) and order[0] == 0
+    for n in range(1, count + 1):
+        edges = [0, *sorted(order[:n]), count]
+        assert max(np.diff(edges)) <= max(1, 2 * 2 * count / n)  # no gap is much wider than an even one
+
+
+def test_the_spread_is_van_der_corputs() -> None:
+    assert spread(8).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
+    assert spread(6).tolist() == [0, 4, 2, 1, 5, 3]

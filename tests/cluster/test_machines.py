@@ -86,6 +86,26 @@ def test_a_cut_cable_under_actors_and_shards_stops_nothing_for_long(
         assert last(trained, "faults/actor_restarts") >= 1 and last(trained, "faults/learner_restarts") == 0
 
 
+def test_actors_follow_the_machines_that_join_and_go(up: Callable[..., RayCluster], tmp_path: Path) -> None:
+    cluster = up(cpus={1: 5, 2: 2, 3: 3}, first=(1, 2))
+
+    def said(text: str) -> bool:
+        return text in (tmp_path / "out").read_text()
+
+    with training(cluster, tmp_path, "actors.count=auto") as trained:
+        wait_for(lambda: said("3 in all"), "an actor for each core that is left", seconds=60)
+        start = time.monotonic()
+        cluster.join(3)
+        wait_for(lambda: said("3 actors join, 6 in all"), "more of them", seconds=60)
+        wait_for(lambda: "actor" in cluster.components(3), "actors there", seconds=60)
+        print(f"actors on a machine that joins after {time.monotonic() - start:.1f} s, Ray's start included")
+        before, start = last(trained, "learner_updates"), time.monotonic()
+        cluster.hosts.cut(3)
+        wait_for(lambda: last(trained, "learner_updates") > before + 200, "learning", seconds=60)
+        print(f"200 updates more {time.monotonic() - start:.1f} s after its cable was cut")
+        wait_for(lambda: said("3 actors leave, 3 in all"), "those who have no room", seconds=120)
+
+
 @pytest.mark.parametrize("frames", [42, 84])
 def test_what_crosses_the_network_is_packed(up: Callable[..., RayCluster], tmp_path: Path, frames: int) -> None:
     cluster = up(cpus={1: 3, 2: 3, 3: 3})

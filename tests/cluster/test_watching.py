@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(boo
 KEYS = (
     "experiment=catch",
     "budget.env_frames=100000000",
-    "actors.count=4",
+    "actors.count=2",
     "replay.min_size=1000",
     "replay.shards=2",
     "evaluation.every_seconds=null",
@@ -51,7 +51,7 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
     try:
         for i in made.names:
             where = [f"--address={made.address(1)}:{PORT}"] if i > 1 else ["--head", f"--port={PORT}"]
-            common = ("--num-cpus=3", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
+            common = ("--num-cpus=2", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
             address = f"--node-ip-address={made.address(i)}"
             made.spawn(
                 i, sys.executable, "-m", "ray.scripts.scripts", "start", *where, address, *common, log=log(tmp_path)
@@ -68,7 +68,7 @@ def log(folder: Path) -> Path:
     return folder / "out"
 
 
-def wait_for(condition: Callable[[], Any], what: str, folder: Path, seconds: float = 150) -> None:
+def wait_for(condition: Callable[[], Any], what: str, folder: Path, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"no {what}: {log(folder).read_text()[-1000:]}"

@@ -84,6 +84,25 @@ def test_the_dashboard_is_whole(dashboard: dict[str, Any]) -> None:
     assert used == variables == {"datasource", "run", "seed"}
 
 
+@pytest.mark.slow
+def test_a_resumed_run_is_one_at_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    assert main(["train", *TINY, "track=offline", "log_every_seconds=0.3", f"run_dir={run}"]) == 0
+    assert main(["resume", str(run), "budget.env_frames=3000", "track.tags=[further]"]) == 0
+    first, second = sessions(run / "wandb")
+    assert first.id == second.id and (first.tags, second.tags) == ((), ("further",))
+    rows = [row for row in first.history + second.history if "time_s" in row]  # but for the final evaluations' tables
+    records = list(jsonl.read(run / "metrics.jsonl"))
+    for name in ("time_s", "env_frames", "learner_updates"):
+        assert [row[name] for row in rows] == [record[name] for record in records]
+        assert [row[name] for row in rows] == sorted(row[name] for row in rows)
+    steps = [row["_step"] for row in first.history + second.history]
+    assert steps == sorted(set(steps))
+
+
 def sweep() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "launch" / "sweep.yaml").read_text())
     return content

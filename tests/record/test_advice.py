@@ -48,6 +48,11 @@ def test_a_learner_that_waits_wants_more_actors_or_more_samples_of_each_transiti
     ]
 
 
+def test_large_figures_are_written_out() -> None:
+    (line,) = told(run__learner_idle=0.95, run__actors_idle=0.0)
+    assert line.endswith("about 152 more actors, or learner.samples_per_insert=160")  # 8 / 0.05 for both
+
+
 def test_where_all_cores_are_busy_more_actors_need_further_ones() -> None:
     (line,) = told(run__learner_idle=0.4, run__actors_idle=0.04, node__a__cpu=0.94, node__b__cpu=0.96)
     assert "about 5 more actors on further cores (these are 95% busy), or" in line

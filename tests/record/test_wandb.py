@@ -108,7 +108,8 @@ def test_a_run_that_is_requeued_goes_on_without_gaps(tmp_path: Path, monkeypatch
             state = recorder.state()
             if session:
                 recorder.film(film)
-                recorder.finished({"return_mean": 0.5, "returns": [0.0, 1.0], "checkpoint": "step-8"}, checkpoint)
+                recorder.summary({"outcome": "done"})
+                recorder.finished({"eval/return_mean": 0.5, "returns": [0.0, 1.0], "checkpoint": "step-8"}, checkpoint)
             recorder.close()
             recorded, shown = list(jsonl.read(folder.metrics)), out.getvalue()
     first, second = sessions(tmp_path / "run" / "wandb")
@@ -120,10 +121,11 @@ def test_a_run_that_is_requeued_goes_on_without_gaps(tmp_path: Path, monkeypatch
         assert found.config["hosts"] == [f"host{start}"] and found.config["learner"]["batch_size"] == 512
     history = first.history + second.history
     steps = [row["_step"] for row in history]
-    assert steps == list(range(8 + 2))  # the film and the table are rows, too
+    assert steps == [*range(0, 16, 2), 15]  # the film and the table are one more row
     assert [row["env_frames"] for row in history[:8]] == [r["env_frames"] for r in recorded]
-    assert history[8]["eval/video._type"] == "video-file" and history[9]["final/returns.nrows"] == 2
-    assert second.summary["final/return_mean"] == 0.5 and second.summary["final/checkpoint"] == "step-8"
+    assert history[8]["eval/video._type"] == "video-file" and history[8]["final/returns.nrows"] == 2
+    assert second.summary["outcome"] == "done" and second.summary["final/return_mean"] == 0.5
+    assert second.summary["final/checkpoint"] == "step-8"
     (kept,) = (a for a in second.artifacts if a.type == "model")
     assert set(kept.aliases) == {"best", "latest"}
     assert [c.path for c in kept.manifest.contents] == ["learner.safetensors"] and first.artifacts == []
@@ -186,7 +188,7 @@ def test_a_server_gets_the_steps_of_a_second_session_after_those_of_the_first(tm
         for step in range(recorded, recorded + 3):
             run.write({"env_frames": step * 4})
         run.close()
-    assert [h["_step"] for h in served.history] == list(range(6))
+    assert [h["_step"] for h in served.history] == [0, 2, 4, 6, 8, 10]
     assert [h["env_frames"] for h in served.history] == [0, 4, 8, 12, 16, 20]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -179,7 +181,7 @@ def test_refuses_what_cannot_be(bad: dict[str, float]) -> None:
     min_size=st.integers(1, 300),
     insert_quantum=st.integers(1, 100),
     sample_quantum=st.integers(1, 100),
-    depths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    depths=st.tuples(st.one_of(st.integers(1, 4), st.just(64)), st.integers(1, 4)),
 )
 def test_never_deadlocks_and_holds_the_ratio(
     data: st.DataObject, ratio: float, min_size: int, insert_quantum: int, sample_quantum: int, depths: tuple[int, int]
@@ -237,7 +239,8 @@ def test_never_deadlocks_and_holds_the_ratio(
                 limiter.refill(stored)
                 ideal, counted, drawn = limiter.balance, 0, 0
 
-        assert -limiter.slack - CLOSE <= limiter.balance <= limiter.slack + CLOSE
+        assert -limiter.bound - CLOSE <= limiter.balance <= limiter.slack + CLOSE
+        assert limiter.bound <= limiter.window <= limiter.slack
         assert limiter.filling == (stored < min_size)
         # what is forgiven while filling is the only way the balance leaves its definition, and only downwards
         assert limiter.balance <= ideal + ratio * counted - drawn + CLOSE * max(1.0, ratio * counted)
@@ -265,3 +268,41 @@ def test_the_ratio_is_reached_whoever_is_faster() -> None:
                 sample(limiter, 8)
         assert abs(limiter.sampled - 0.7 * (limiter.inserted - 50)) <= limiter.slack + CLOSE
         assert limiter.samples_per_insert == pytest.approx(0.7, rel=0.01)
+
+
+def played(actors: int, drawn_a_tick: int) -> tuple[float, list[float], list[int]]:
+    """Rollouts of 10 transitions, which earn 2 samples each, by `actors` that take 10 to 30 ticks for one; a learner
+    draws up to `drawn_a_tick`. Gives the limiter's bound; then, over the last 500 ticks, the balance and the rollouts
+    in flight."""
+    limiter = SamplesPerInsert(2.0, 1000, 10, 8, insert_depth=actors, sample_depth=2)
+    ends, rng = Counter[int](), random.Random(1)
+    balances, flying = [], []
+    for tick in range(1500):
+        for _ in range(ends.pop(tick, 0)):
+            limiter.commit_insert(10, 10)
+        while ends.total() < actors and limiter.room_to_insert() >= 10:
+            limiter.reserve_insert(10)
+            ends[tick + rng.randint(10, 30)] += 1
+        for _ in range(drawn_a_tick // 8):
+            if limiter.room_to_sample() >= 8:
+                sample(limiter, 8)
+        if tick >= 1000:
+            balances.append(limiter.balance)
+            flying.append(ends.total())
+    return limiter.bound, balances, flying
+
+
+def test_where_the_learner_is_slower_no_more_is_stored_ahead_than_the_replay_began_with() -> None:
+    # 2000 actors earn 2 * 10 * 2000 / 20 samples a tick, and slack is 2 * 10 * 2000; the learner draws an eighth
+    bound, balances, flying = played(2000, 256)
+    assert bound == 2 * 1000 + 8 * 2
+    a_rollout = 256 * 20  # what is drawn while one is played: nothing that is in flight can be held back
+    assert max(balances) < bound + 2 * a_rollout < 0.4 * 2 * 10 * 2000
+    assert min(balances) > -bound, "the learner never waits"
+    assert max(flying) < 1000
+
+
+def test_where_actors_are_slower_all_of_them_play_and_the_learner_draws_no_more_ahead_than_that() -> None:
+    bound, balances, flying = played(2000, 10_000)
+    assert sum(flying) > 0.99 * 2000 * len(flying)
+    assert min(balances) >= -bound

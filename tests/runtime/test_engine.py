@@ -262,6 +262,14 @@ def test_ray_exports_one_class_for_all_components(ray_engine: Any, monkeypatch: 
 
 
 @pytest.mark.slow
+def test_lives_that_are_over_leave_nothing_behind(ray_engine: Any) -> None:
+    for n in range(3):
+        handle = ray_engine.start("counter-9", PROCESS, Counter, n)
+        assert ray_engine.fetch(ray_engine.call(handle, "add", 1)[0]) == n + 1
+    ray_engine.kill(handle)
+    assert not set(ray_engine._methods) - set(ray_engine._hosts.values())
+
+
 def test_a_process_without_a_parent_outlives_the_raylet(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with open(log, "wb") as out:  # the shell ends at once, so that nobody is the parent of what it leaves behind

@@ -199,7 +199,7 @@ def test_a_driver_that_was_stopped_blames_nobody_and_saves_when_its_group_is_tol
 def test_a_signal_before_anything_was_learned_leaves_a_run_that_starts_anew(tmp_path: Path, moment: str) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     with training("train", *QUICK, FOREVER, f"run_dir={run}", out=out) as process:
-        starts = (run / "config.yaml").exists if "folder" in moment else lambda: workers(process, "_Host")
+        starts = (run / "config.yaml").exists if "folder" in moment else lambda: workers(process, "Host")
         wait_for(starts, moment, process)
         stop(process)
     assert "Traceback" not in out.read_text()

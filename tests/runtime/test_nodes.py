@@ -77,6 +77,7 @@ class Cluster(LocalEngine):
         super().__init__()
         self.names, self.state = list(names), dict.fromkeys(names, "well")
         self.killed: list[str] = []
+        self.looks = 0
 
     def rooms(self) -> dict[str, Room]:
         others = {name: Room(name, 2, 0, free=1) for name in self.names}
@@ -85,7 +86,8 @@ class Cluster(LocalEngine):
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         name = handle.name.removeprefix("probe-")
         (ref,) = super().call(handle, method, *args)
-        ref.value = replace(ref.value, host=name)
+        self.looks += 1
+        ref.value = replace(ref.value, host=name, core_s=ref.value.core_s + self.looks)
         if self.state[name] == "lost":
             ref.error = ComponentLost("gone")
         return (ref,)
@@ -152,6 +154,27 @@ def test_who_is_silent_is_shown_for_a_while_and_then_left_out(clock: list[float]
     engine.state["n1"] = "silent"
     assert "n1" in hosts(rounds(watched, clock, 1))
     assert "n1" not in hosts(rounds(watched, clock, STALE_ROUNDS + 1)) and "n1" in engine.killed
+
+
+def test_a_process_may_take_long_to_start(clock: list[float]) -> None:
+    engine = Cluster("n1")
+    engine.state["n1"] = "silent"
+    watched = Nodes(engine)
+    rounds(watched, clock, STALE_ROUNDS + 3)
+    assert engine.killed == []
+    engine.state["n1"] = "well"
+    assert "n1" in hosts(rounds(watched, clock, 1))
+
+
+def test_many_machines_are_looked_at_less_often_and_none_is_left_out(clock: list[float]) -> None:
+    engine = Cluster(*(f"n{i}" for i in range(220)))
+    watched = Nodes(engine)
+    rounds(watched, clock, 1)
+    assert rounds(watched, clock, 1) == {}  # 10 + (220 - 20) / 2 seconds
+    for _ in range(6):  # not all processes are started at once
+        clock[0] += 100
+        found = rounds(watched, clock, 1)
+    assert len(hosts(found)) == 1 + 220 and engine.killed == []
 
 
 def test_a_machine_that_cannot_be_looked_at_ends_nothing(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""How far a system goes: simulated with the real coordinator."""
