@@ -43,9 +43,6 @@ if [ "${1-}" = --cluster ]; then
     fi
 fi
 set_up_venv dev
-if [ -n "${DISTDQN_CLUSTER-}" ]; then
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check "ray[default]"  # the dashboard takes jobs
-fi
 cd -- "$root"
 step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .
