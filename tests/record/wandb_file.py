@@ -48,6 +48,9 @@ class Session:
 
 def sessions(folder: Path) -> list[Session]:
     """All sessions that lie in a folder `wandb`, in the order in which `wandb sync` takes them."""
+    import wandb
+
+    wandb.teardown()  # its service may have something to write still
     return [_session(path) for path in sorted(folder.glob("offline-run-*/*.wandb"))]
 
 
