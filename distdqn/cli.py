@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from distdqn.config import ConfigError, RunConfig
 from distdqn.train import BAD_INPUT, WITH_KEYS, add_options, exit_code, go_on, train
 
 EXAMPLES = """examples:
@@ -210,64 +209,16 @@ def _resume(known: argparse.Namespace, rest: list[str]) -> int:
     return go_on(load_to_go_on(known.folder, rest))
 
 
-def _weights(known: argparse.Namespace) -> tuple[RunConfig, Any, str]:
-    """The run's config, the chosen checkpoint's weights and its name."""
-    from distdqn import checkpoint
-    from distdqn.config.stored import load_config
-    from distdqn.types import Weights
-
-    config = load_config(known.folder)
-    folder, name = known.folder / "checkpoints", known.checkpoint
-    if name == "best" and (found := checkpoint.best(folder)):
-        name = found[0]
-    if name in ("best", "newest"):
-        newest = checkpoint.newest_valid(folder)
-        if newest is None:
-            raise ConfigError(f"{known.folder}: no checkpoint there can be read")
-        name, state = newest[0].name, newest[1]
-    elif name in (names := checkpoint.names(folder)):
-        try:
-            state = checkpoint.load(folder / name)
-        except checkpoint.CheckpointError as error:
-            raise ConfigError(str(error)) from None
-    else:
-        raise ConfigError(f"--checkpoint={name}: must be best, newest or one of {', '.join(names)}")
-    learner = state["learner"]
-    return config, Weights(int(learner["updates"]), learner["online"]), name
-
-
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    import numpy as np
+    from distdqn.evaluate.main import evaluate
 
-    config, weights, name = _weights(known)
-    from distdqn.evaluate.evaluator import Evaluator
-    from distdqn.evaluate.scores import bootstrap_interval, human_normalised, interquartile_mean
-
-    result = Evaluator(config.env, config.agent, config.evaluation, known.seed).evaluate(weights, known.episodes)
-    returns = np.array(result.returns)
-    print(f"{name}: {len(returns)} episodes in {result.seconds:.0f} s, epsilon {config.evaluation.epsilon}")
-    print(f"  mean {returns.mean():.2f}  median {np.median(returns):.2f}  min {returns.min():g}  max {returns.max():g}")
-    low, high = bootstrap_interval(returns)
-    print(f"  interquartile mean {interquartile_mean(returns):.2f} (95% interval {low:.2f} to {high:.2f})")
-    normalized = human_normalised(config.env.game, float(returns.mean())) if config.env.kind == "atari" else None
-    if normalized is not None:
-        print(f"  human-normalised {normalized:.3f}")
-    return 0
+    return evaluate(known.folder, known.checkpoint, known.seed, known.episodes)
 
 
 def _record(known: argparse.Namespace, rest: list[str]) -> int:
-    from distdqn.envs.registry import check_env
+    from distdqn.evaluate.main import record
 
-    config, weights, name = _weights(known)
-    spec = check_env(config.env)
-    from distdqn.evaluate.evaluator import Evaluator
-    from distdqn.evaluate.video import write_gif
-
-    recording = Evaluator(config.env, config.agent, config.evaluation, known.seed).record(weights)
-    out = known.out or known.folder / "videos" / f"{name}-recorded.gif"
-    write_gif(recording, spec, out, known.every, known.max_frames)
-    print(f"{out}: {len(recording.frames)} steps, return {recording.game_return:g}, {out.stat().st_size / 1e6:.2f} MB")
-    return 0
+    return record(known.folder, known.checkpoint, known.seed, known.out, known.every, known.max_frames)
 
 
 def _plot(known: argparse.Namespace, rest: list[str]) -> int:
