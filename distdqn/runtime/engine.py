@@ -138,7 +138,7 @@ class Engine(Protocol):
 
     def rooms(self) -> dict[str, Room]:
         """The machines on which components may run, by the engine's name for each; "" is this one. May be asked in a
-        thread."""
+        thread. Raises `ComponentLost` where nobody says it."""
 
     def want(self, cpus: int) -> None:
         """Asks whoever makes machines for so many CPUs in all; nothing where nobody does."""

@@ -174,15 +174,17 @@ class RayEngine:
         return actor["State"] not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION") or bool(actor["Pid"])
 
     def rooms(self) -> dict[str, Room]:
-        here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
+        try:
+            here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
+            nodes = ray.nodes()
+        except Exception as error:  # one class of error for each way in which a head is gone
+            raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
         found = dict[str, Room]()
-        for node in ray.nodes():
+        for node in nodes:
             name, has = node["NodeID"], node["Resources"]
             if node["Alive"] and has.get("CPU"):
-                left = free.get(name, {}).get("CPU", 0.0)
-                found["" if name == here else name] = Room(
-                    node["NodeManagerHostname"], has["CPU"], has.get("GPU", 0.0), left
-                )
+                host, left = node["NodeManagerHostname"], free.get(name, {}).get("CPU", 0.0)
+                found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left)
         return found
 
     def want(self, cpus: int) -> None:

@@ -18,7 +18,7 @@ from distdqn.record.recorder import Recorder
 from distdqn.run_folder import RunFolder, RunFolderError
 from distdqn.runtime.components import GivenUp, RunFailed
 from distdqn.runtime.coordinator import Coordinator
-from distdqn.runtime.engine import Engine, EngineFailed, Needs
+from distdqn.runtime.engine import Engine, EngineFailed, Needs, NoAnswer
 from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.placing import Plan, plan
 from distdqn.runtime.preflight import object_store_bytes, pytorch_uses_gpu
@@ -108,6 +108,9 @@ def _join(config: RunConfig, spec: EnvSpec, signals: "_Signals") -> tuple[Engine
     signals.take()  # anew: Ray has put a handler of its own in their place
     try:
         return engine, plan(config, spec, engine.rooms(), call_roll(engine, config, spec))
+    except NoAnswer as error:
+        engine.close()
+        raise ConfigError(f"engine.address={config.engine.address}: {error}") from error
     except BaseException:
         engine.close()
         raise

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from distdqn.runtime.crew import Crew
-from distdqn.runtime.engine import Handle
+from distdqn.runtime.engine import Handle, NoAnswer
 from distdqn.runtime.system import System
 
 EVERY_SECONDS = 5.0
@@ -37,7 +37,10 @@ class Staff:
             return
         self._next_look = now + EVERY_SECONDS
         self._see_off(now)
-        room = self._room()
+        try:
+            room = self._room()
+        except NoAnswer:  # the cluster's head is not there: its end is for others to see
+            return
         there = {name: handle for name, handle in s.handles.items() if name.startswith("actor-")}
         playing = [handle for handle in there.values() if s.calls.has_answered(handle)]
         self._without = {

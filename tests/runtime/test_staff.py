@@ -26,9 +26,12 @@ class Cluster(LocalEngine):
     def __init__(self, **cores: int) -> None:
         super().__init__()
         self.cores, self.at, self.wanted = cores, dict[str, str](), list[int]()
+        self.headless = False
         self.starts, self.pending = list[str](), dict[Ref, Handle]()
 
     def rooms(self) -> dict[str, Room]:
+        if self.headless:
+            raise ComponentLost("no head")
         taken = list(self.at.values())
         return {name: Room(name, n, 0, n - taken.count(name)) for name, n in self.cores.items()}
 
@@ -46,7 +49,7 @@ class Cluster(LocalEngine):
 
     def placed(self, handle: Handle) -> bool:
         if handle.name not in self.at:
-            free = next((name for name, room in self.rooms().items() if room.free > 0), None)
+            free = None if self.headless else next((n for n, room in self.rooms().items() if room.free > 0), None)
             if free is None:
                 return False
             self.at[handle.name] = free
@@ -126,6 +129,7 @@ def test_actors_follow_the_machines(tmp_path: Path) -> None:
         seen[rollouts] = there()
         if rollouts == 20:
             cluster.cores["far"] = 4
+        cluster.headless = 40 <= rollouts < 52
         if rollouts == 60:
             cluster.vanish("far")
         if rollouts == 110:
