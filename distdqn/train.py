@@ -22,7 +22,9 @@ def exit_code(run: Callable[[], int]) -> int:
     try:
         return run()
     except (ConfigError, RunFolderError) as error:
-        print(f"distdqn: {error}", file=sys.stderr)
+        from distdqn.config.resolved import as_typed_text
+
+        print(f"distdqn: {as_typed_text(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("distdqn: interrupted", file=sys.stderr)

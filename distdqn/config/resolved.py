@@ -10,6 +10,11 @@ from omegaconf.resolvers import oc
 from distdqn.config.overrides import first_line
 from distdqn.config.section import ConfigError
 
+_SHORTEST = 4
+"""Characters of a secret; what is shorter may be part of anything."""
+_found: dict[str, str] = {}
+"""What came out of the environment, and what was typed for it."""
+
 
 def resolve(values: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """`values` as plain values, and what was typed of those that came out of the environment by `${oc.env:NAME}`, in
@@ -18,7 +23,10 @@ def resolve(values: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     def env(name: str, *default: Any) -> str | None:
         asked.append(name)
-        return oc.env(name, *default)
+        value = oc.env(name, *default)
+        if isinstance(value, str) and len(value) >= _SHORTEST:
+            _found[value] = f"${{oc.env:{name}}}"
+        return value
 
     def typed_in(node: DictConfig, raw: dict[Any, Any]) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
@@ -43,6 +51,13 @@ def resolve(values: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         raise as_config_error(error) from None
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def as_typed_text(text: str) -> str:
+    """`text`, such as an error's line, with what came out of the environment as it was typed: it may be a secret."""
+    for value in sorted(_found, key=len, reverse=True):
+        text = text.replace(value, _found[value])
+    return text
 
 
 def as_config_error(error: Exception) -> ConfigError:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distdqn.cli import main
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.compose import compose
 from distdqn.config.stored import as_shown, as_typed, config_yaml, load_config
@@ -77,3 +78,16 @@ def test_what_is_typed_is_no_key() -> None:
 def test_only_a_folder_that_nobody_asked_for_is_named_by_chance() -> None:
     assert compose(["experiment=catch"]).named_by_chance
     assert not compose(["experiment=catch", "run_dir=runs/catch-20260101-000000"]).named_by_chance
+
+
+@pytest.mark.parametrize(
+    "key", ["env.game='${oc.env:CANARY}'", "learner.device='a${oc.env:CANARY}'", "env.kwargs.key='${oc.env:CANARY}'"]
+)
+def test_a_refusal_shows_what_was_typed(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CANARY", "tweet")
+    gym = ("env.kind=gym", "env.id=CartPole-v1") if "kwargs" in key else ("env=atari",)
+    assert main(["train", *gym, key, f"run_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "${oc.env:CANARY}" in said and "tweet" not in said and said.count("\n") == 1
