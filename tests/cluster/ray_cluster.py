@@ -22,6 +22,12 @@ NOTICED = {  # as a job of `distdqn launch` has it
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
+DASHBOARD = {
+    "RAY_JOB_STOP_WAIT_TIME_S": "40",
+    # on a busy machine it takes longer to start than Ray waits for it
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
+    "RAY_agent_register_timeout_ms": "180000",
+}
 
 
 class RayCluster:
@@ -47,14 +53,15 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            **({"RAY_JOB_STOP_WAIT_TIME_S": "40"} if dashboard else {}),
+            **(DASHBOARD if dashboard else {}),
             **NOTICED,
         }
         self._cpus = cpus
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
         for i in first or hosts.names:
             self.join(i)
-            wait_for(lambda: self.machines() == len(self._raylets), f"{i} machines", self._raylets[i], 90)
+            patience = 240 if dashboard else 90
+            wait_for(lambda: self.machines() == len(self._raylets), f"{i} machines", self._raylets[i], patience)
 
     def join(self, i: int) -> None:
         """Starts Ray on host i."""
