@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from ray import cloudpickle
+import cloudpickle
 from distdqn.config.keys import conf_dir
 
 job = cloudpickle.loads(Path(sys.argv[1]).read_bytes())
@@ -56,7 +56,7 @@ def test_what_is_wrong_with_one_of_them_is_raised() -> None:
 
 
 def test_a_job_runs_in_another_process_and_gives_its_score(tmp_path: Path) -> None:
-    from ray import cloudpickle
+    import cloudpickle  # Gymnasium brings it
 
     def run(config: Callable[[], RunConfig]) -> tuple[int, float | None]:
         return 0, config().seed + 0.5
