@@ -1,5 +1,6 @@
 """What `${...}` stands for, and which of it came out of the environment."""
 
+import os
 import re
 from typing import Any
 
@@ -24,7 +25,7 @@ def resolve(values: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     def env(name: str, *default: Any) -> str | None:
         asked.append(name)
         value = oc.env(name, *default)
-        if isinstance(value, str) and len(value) >= _SHORTEST:
+        if name in os.environ and isinstance(value, str) and len(value) >= _SHORTEST:  # else it was typed
             _found[value] = f"${{oc.env:{name}}}"
         return value
 

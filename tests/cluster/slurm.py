@@ -81,9 +81,9 @@ class Slurm:
         folder = Path("/run/munge")
         folder.mkdir(exist_ok=True)
         shutil.chown(folder, "munge")
-        self._munged = not (folder / "munge.socket.2").exists()
-        if self._munged:
-            run("runuser", "-u", "munge", "--", "/usr/sbin/munged")
+        self._munged = subprocess.run(["munge", "-n"], stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
+        if self._munged:  # its socket may be left of one that has gone
+            run("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--force")
 
     def _start(self, command: list[str], name: str) -> None:
         with open(self.folder / f"{name}.out", "ab") as out:
