@@ -106,8 +106,15 @@ def test_a_job_that_is_preempted_saves_and_comes_back(slurm: Slurm, tmp_path: Pa
 
 
 def test_a_sweep_is_an_array_of_jobs_of_which_so_many_run_at_once(slurm: Slurm, tmp_path: Path) -> None:
-    keys = ("experiment=catch", *KEYS[1:], "budget.env_frames=20000", "seed=1,2,3", "hydra.sweep.dir=sweep")
-    site = ("-m", "cluster=slurm", "cluster.head.cpus=4", "cluster.time=10", "cluster.at_once=2", "replay.shards=1")
+    keys = (
+        "experiment=catch",
+        *KEYS[1:],
+        "budget.env_frames=20000",
+        "replay.shards=1",
+        "seed=1,2,3",
+        "hydra.sweep.dir=sweep",
+    )
+    site = ("-m", "cluster=slurm", "cluster.head.cpus=4", "cluster.time=10", "cluster.at_once=2")
     job = distdqn(slurm, tmp_path, "launch", *site, *keys).split()[1].strip(":")
     running = list[int]()
 
