@@ -12,7 +12,7 @@ from rich.table import Table
 from distdqn.record import jsonl
 from distdqn.record.console import count, duration, number
 
-NAMED_ELSEWHERE = ("run_dir", "name", "note")
+NAMED_ELSEWHERE = ("run_dir", "name", "note", "engine.address")
 LINES, MOST_KEYS = 100, 6
 """A table for people has no more."""
 
