@@ -30,6 +30,8 @@ class Saving:
         self.system, self.shards, self.keeper, self.scored = system, shards, keeper, scored
         self._written: deque[tuple[Future[str | None], Callable[[str | None], None]]] = deque()
         """Checkpoints that are being written, and what follows."""
+        self._evaluations = 0
+        """So many have begun. The evaluator plays for the last of them alone."""
         now, config = system.wall.monotonic(), system.config
         self._next_save = now + config.checkpoint.every_seconds
         self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
@@ -125,7 +127,11 @@ class Saving:
             return
         del weights  # they are large
         self.keeper.protect(name)
-        result: Evaluation = yield from self._answer(tries, lambda: self._evaluate(there, episodes))
+        self._evaluations += 1
+        number = self._evaluations
+        result: Evaluation | None = yield from self._answer(tries, lambda: self._evaluate(there, episodes, number))
+        if result is None:
+            return
         best = self.keeper.evaluated(name, result, final)
         self.evaluated = True
         self.scored(self.keeper.scores(result))
@@ -135,13 +141,17 @@ class Saving:
     def _state(self) -> Generator[Call, Any, Any]:
         return (yield self.system.ask("learner", "state"))
 
-    def _evaluate(self, weights: Any, episodes: int) -> Generator[Call, Any, Any]:
-        """An evaluation in slices, so that an evaluator that is silent is told from one that plays a long game."""
+    def _evaluate(self, weights: Any, episodes: int, number: int) -> Generator[Call, Any, Any]:
+        """An evaluation in slices, so that an evaluator that is silent is told from one that plays a long game. None
+        where a later one, that of the end, has taken the place of this, its `number`."""
+        if number != self._evaluations:
+            return None
         if "evaluator" not in self.system.handles:
             self.start_evaluator()
         yield self.system.ask("evaluator", "begin", weights, episodes)
-        while (result := (yield self.system.ask("evaluator", "proceed", SLICE_SECONDS))) is None:
-            pass
+        result = None
+        while result is None and number == self._evaluations:
+            result = yield self.system.ask("evaluator", "proceed", SLICE_SECONDS)
         return result
 
     def _answer(self, tries: int, question: Callable[[], Generator[Call, Any, Any]]) -> Generator[Call, Any, Any]:

@@ -301,6 +301,35 @@ def test_an_evaluator_that_always_fails_ends_no_run(tmp_path: Path, capsys: pyte
     assert any(line.startswith("the evaluator ") and "the next evaluation tries again" in line for line in events)
 
 
+def test_the_last_evaluation_takes_the_place_of_one_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distdqn.runtime.saving.SLICE_SECONDS", 0.0)  # a step a slice
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "evaluation.episodes=5"]
+    more = ["evaluation.every_seconds=null", "evaluation.final_episodes=3", "evaluation.video=false"]
+    config = compose([*overrides, *more, f"run_dir={tmp_path / 'run'}"])
+    with coordinated(config, LocalEngine(), []) as coordinator:
+        s, saving, keeper = coordinator.system, coordinator.saving, coordinator.saving.keeper
+        played: list[tuple[int, bool]] = []
+        evaluated = keeper.evaluated
+
+        def note(name: str, result: Any, final: bool) -> bool:
+            played.append((len(result.returns), final))
+            return evaluated(name, result, final)
+
+        monkeypatch.setattr(keeper, "evaluated", note)
+        coordinator.start()
+        saving.save(evaluate=True)
+        while not s.calls.of("proceed"):
+            for call in s.calls.ready(timeout=0.1):
+                s.answer(call)
+            saving.go_on()
+        assert coordinator.finish(evaluate=True, timeout=20)
+        s.engine.close()
+    assert played == [(3, True)]
+    assert s.progress.faults["evaluator_restarts"] == s.progress.faults["failures"] == 0
+
+
 def test_a_learner_without_a_checkpoint_is_not_replaced_by_a_random_one(tmp_path: Path) -> None:
     overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500"]
     config = compose([*overrides, "evaluation.every_seconds=null", f"run_dir={tmp_path / 'run'}"])
