@@ -185,9 +185,14 @@ def _gpus() -> tuple[float | None, float | None]:
     return max(computed, default=None), max(used, default=None)
 
 
-def disk_free(path: Path) -> int:
-    """Bytes free where `path` is or would be."""
+def existing(path: Path) -> Path:
+    """`path`, absolute, or the first above it that is there."""
     path = path.absolute()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
+
+
+def disk_free(path: Path) -> int:
+    """Bytes free where `path` is or would be."""
+    return shutil.disk_usage(existing(path)).free

@@ -69,7 +69,6 @@ class _Job:
     def __init__(self, run: Run, overrides: list[str], sweep: bool) -> None:
         self.run, self.overrides, self.sweep = run, overrides, sweep
         self.codes, self.home = [0], os.getpid()
-        _make_known(overrides, sweep)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

@@ -275,12 +275,16 @@ class RunConfig(Section):
         """Environment slots of the whole system."""
         return self.actors.places * self.actors.envs_per_actor
 
+    @property
+    def other_cpus(self) -> int:
+        """Logical CPUs that all components but the actors ask for together."""
+        return self.replay.shards + self.learner.threads + self.evaluation.threads
+
     def on(self, cores: int) -> "RunConfig":
         """With as many actors as `cores` of one machine are enough for, where their number is open and there is no
         cluster of which it could depend."""
         actors = self.actors
         if actors.count != "auto" or self.engine.address is not None:
             return self
-        others = self.replay.shards + self.learner.threads + self.evaluation.threads
-        count = min(max((cores - others) // actors.threads, actors.min), actors.max)
+        count = min(max((cores - self.other_cpus) // actors.threads, actors.min), actors.max)
         return replace(self, actors=replace(actors, count=count))

@@ -75,12 +75,9 @@ def with_actors(texts: list[str], config: RunConfig, cpus: int) -> tuple[list[st
     not enough for one."""
     if "actors.count" in map(key_of, texts) and config.actors.count != "auto":
         return texts, config
-    from distdqn.runtime.roster import Roster
-
-    others = Roster.cpus_of(config) - config.actors.least * config.actors.threads
-    count = (cpus - others) // config.actors.threads
+    count = (cpus - config.other_cpus) // config.actors.threads
     if count < 1:
-        least = others + config.actors.threads
+        least = config.other_cpus + config.actors.threads
         raise ConfigError(f"cluster.head.cpus: {cpus} cores in all, this run takes at least {least}")
     actors = replace(config.actors, count=count)
     told = [] if config.actors.count == "auto" else [f"actors.count={count}"]

@@ -43,7 +43,7 @@ class Progress:
     def __init__(self, budget: BudgetConfig, actors: int, by_clock: bool = True, wall: Clock = time) -> None:
         self.budget, self.actors, self.by_clock, self.wall = budget, actors, by_clock, wall
         self.actor_idle = self.learner_idle = 0.0
-        """Shares of the time, as in the last metrics."""
+        """Shares of the time over the last minute, 0 before learning has gone on for a while."""
         self.count: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
         self.shards: dict[int, ShardStats] = {}
@@ -161,12 +161,12 @@ class Progress:
         values |= {name: sums[name] / w for name, w in self._weights.items() if w}
         if training:
             values["actor/env_steps_per_s"] = sums["steps"] / seconds
-            self.actor_idle = values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
+            values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
             values["replay/bytes_in_per_s"] = sums["bytes_in"] / seconds
             values["replay/bytes_out_per_s"] = sums["bytes_out"] / seconds
             values["learner/updates_per_s"] = sums["updates"] / seconds
             values["learner/samples_per_s"] = sums["samples"] / seconds
-            self.learner_idle = values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
+            values["learner/idle_fraction"] = _idle(sums["update_s"], seconds)
             values |= self._pace()
         self._since = now
         self._sums, self._weights = defaultdict(float), defaultdict(float)
@@ -190,8 +190,8 @@ class Progress:
         learning = next(then for then in self._recent if then[2] or then is now)
         seconds, _, _, rollout_s, update_s, store_full = (n - then for n, then in zip(now, learning, strict=True))
         if seconds >= SETTLED_S:
-            values["run/actors_idle"] = _idle(rollout_s, seconds * self.actors)
-            values["run/learner_idle"] = _idle(update_s, seconds)
+            self.actor_idle = values["run/actors_idle"] = _idle(rollout_s, seconds * self.actors)
+            self.learner_idle = values["run/learner_idle"] = _idle(update_s, seconds)
             values["run/store_full"] = store_full
         return {**values, "run/seconds_left": min(left)} if left else values
 

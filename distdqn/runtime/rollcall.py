@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from distdqn.config import ConfigError, RunConfig
-from distdqn.machine import inspect
+from distdqn.machine import existing, inspect
 from distdqn.runtime.engine import Engine, Handle, Needs, NoAnswer
 from distdqn.runtime.preflight import GIB, bytes_per_transition, pytorch_uses_gpu, refusal
 from distdqn.types import EnvSpec
@@ -132,7 +132,7 @@ def _mark(folder: str) -> Iterator[str]:
     if not folder:
         yield ""
         return
-    path = _existing(folder) / f".distdqn-{secrets.token_hex(8)}"
+    path = existing(Path(folder)) / f".distdqn-{secrets.token_hex(8)}"
     try:
         path.touch()
     except OSError as error:
@@ -143,15 +143,8 @@ def _mark(folder: str) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def _existing(folder: str) -> Path:
-    path = Path(folder).absolute()
-    while not path.is_dir():
-        path = path.parent
-    return path
-
-
 def _writes(folder: str) -> bool:
-    with suppress(OSError), tempfile.TemporaryFile(dir=_existing(folder)):
+    with suppress(OSError), tempfile.TemporaryFile(dir=existing(Path(folder))):
         return True
     return False
 

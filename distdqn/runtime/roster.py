@@ -83,11 +83,6 @@ class Roster:
         needs = Needs(c.evaluation.threads, yields=True)
         return self.engine.start("evaluator", needs, Evaluator, c.env, c.agent, c.evaluation, seed)
 
-    @property
-    def other_cpus(self) -> int:
-        """Logical CPUs that all but the actors ask for."""
-        return self.config.replay.shards + self.config.learner.threads + self.config.evaluation.threads
-
     def cpus_for(self, name: str) -> int:
         """Logical CPUs that the component `name` asks for."""
         c, kind = self.config, name.partition("-")[0]
@@ -97,5 +92,4 @@ class Roster:
     @staticmethod
     def cpus_of(config: RunConfig) -> int:
         """Logical CPUs that all components of `config` ask for together, with count=auto the least of them."""
-        played = config.actors.least * config.actors.threads
-        return played + config.replay.shards + config.learner.threads + config.evaluation.threads
+        return config.actors.least * config.actors.threads + config.other_cpus

@@ -56,7 +56,7 @@ class Staff:
         s.progress.actors = max(1, len(playing))
         change = self.crew.change(room, len(playing), starting, s.progress.actor_idle, s.progress.learner_idle)
         if change.cpus is not None:
-            s.engine.want(change.cpus + s.roster.other_cpus)
+            s.engine.want(change.cpus + s.config.other_cpus)
             s.event(f"the cluster is asked for room for {change.cpus // s.config.actors.threads} actors")
         for handle in sorted(playing, key=_place)[len(playing) - change.retire :]:
             self._let_go(handle, now)

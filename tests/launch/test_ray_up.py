@@ -81,7 +81,7 @@ def start(made: dict[str, Any], what: str) -> list[str]:
 
 def test_machines_that_are_there(launch: Launcher, tmp_path: Path) -> None:
     made, script = texts(
-        launch.shown("cluster.head.cpus=4", "cluster.actors.cpus=16", "cluster.files={/root/.netrc: key}")
+        launch.shown("cluster.head.cpus=4", "cluster.actors.cpus=16", "cluster.files={/home/me/.netrc: key}")
     )
     assert made["provider"] == {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2", "10.0.0.3"]}
     assert made["cluster_name"] == "catch-1" and made["max_workers"] == 2 and made["auth"] == {"ssh_user": "me"}
@@ -89,7 +89,7 @@ def test_machines_that_are_there(launch: Launcher, tmp_path: Path) -> None:
     assert head[2:5] == ["ray", "start", "--head"] and "--num-cpus=4" in head and "--node-ip-address=10.0.0.1" in head
     assert "--address=10.0.0.1:6379" in other and "--num-cpus=16" in other
     assert f"--temp-dir={scratch(script)}" in head and f"--temp-dir={scratch(script)}" in other
-    assert made["file_mounts"]["/root/.netrc"] == str(tmp_path / "key")
+    assert made["file_mounts"]["/home/me/.netrc"] == str(tmp_path / "key")
     assert made["file_mounts"]["~/.distdqn/catch-1/token"] == str(tmp_path / "runs" / "catch-1" / "launch" / "token")
     sound(script)
     assert "RAY_enable_autoscaler_v2=0" in script and "actors.count=33" in script
