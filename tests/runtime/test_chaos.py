@@ -304,8 +304,8 @@ def test_an_evaluator_that_always_fails_ends_no_run(tmp_path: Path, capsys: pyte
 def test_the_last_evaluation_takes_the_place_of_one_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distdqn.runtime.saving.SLICE_SECONDS", 0.0)  # a step a slice
-    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "evaluation.episodes=5"]
+    monkeypatch.setattr("distdqn.runtime.saving.SLICE_SECONDS", 0.0)  # a step a slice: 999 episodes outlast the wait
+    overrides = ["experiment=catch", "engine=local", "actors.count=1", "replay.min_size=500", "evaluation.episodes=999"]
     more = ["evaluation.every_seconds=null", "evaluation.final_episodes=3", "evaluation.video=false"]
     config = compose([*overrides, *more, f"run_dir={tmp_path / 'run'}"])
     with coordinated(config, LocalEngine(), []) as coordinator:
