@@ -31,6 +31,13 @@ BENCH_EXAMPLES = """examples:
   distdqn bench --out apex.json experiment=apex actors.count=32 learner.device=cuda
 """
 
+SCALE_EXAMPLES = """examples:
+  distdqn scale nodes=1,2,4 engine.address=auto experiment=apex actors.count=45 replay.shards=2
+  distdqn scale nodes=1,4 engine.address=auto --strong --score 18 actors.count=16      the time to a score
+  distdqn scale multirun/2026-01-01/12-00-00           of a sweep over jobs of a cluster, as cluster.actors.nodes=1,2,4
+  distdqn scale --simulate nodes=1,8,64 experiment=apex actors.count=45 replay.shards=2 scale.update_ms=3
+"""
+
 LAUNCH_EXAMPLES = """examples:
   distdqn launch cluster=local experiment=cartpole             goes on when the terminal is closed
   distdqn launch cluster=slurm cluster.head.nodes=4 cluster.head.gres=gpu:1 experiment=apex --dry-run
@@ -175,11 +182,21 @@ def _parser() -> argparse.ArgumentParser:
     option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
     option = add_door(
         _scale,
-        "what a config would do on many machines, by a simulation",
-        usage="distdqn scale --simulate [OPTION ...] [nodes=1,8] [KEY=VALUE ...] [scale.KEY=VALUE ...]",
+        "what a config does on more and more machines, and what binds it",
+        usage="distdqn scale nodes=1,2,4 engine.address=auto [OPTION ...] [KEY=VALUE ...]\n"
+        "       distdqn scale RUN ... [OPTION ...]\n"
+        "       distdqn scale --simulate [OPTION ...] [nodes=1,8] [KEY=VALUE ...] [scale.KEY=VALUE ...]",
+        description="Trains the config on so many machines of a Ray cluster, run after run, compares runs that are\n"
+        "there already, or simulates machines. The config says what one machine brings.",
+        epilog=SCALE_EXAMPLES,
     )
-    option("--simulate", action="store_true", required=True)
-    option("--seconds", type=above_zero, default=5.0, metavar="S", help="for each stage measured here (default: 5)")
+    option("--simulate", action="store_true", help="machines that are not there, with what work costs on this one")
+    seconds = "of a run, or for each stage of a simulation, that are measured (default: 60, 5)"
+    option("--seconds", type=above_zero, metavar="S", help=seconds)
+    option("--warm-up", type=above_zero, default=30.0, metavar="S", help="after learning begins (default: 30)")
+    option("--repeats", type=positive, default=2, help="runs for each number of machines (default: 2)")
+    option("--strong", action="store_true", help="the same actors and shards on more machines")
+    option("--score", type=float, help="go on until an evaluation reaches it, and say when")
     option("--out", type=output_file, metavar="FILE.json", help="write the figures too")
     option("--plot", type=output_file, metavar="FILE.png", help="draw them too")
     option = add_door(
@@ -241,9 +258,18 @@ def _bench(known: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _scale(known: argparse.Namespace, overrides: list[str]) -> int:
-    from distdqn.scale.main import scale
+    if known.simulate:
+        from distdqn.scale.main import simulated
 
-    return scale(overrides, known.seconds, known.out, known.plot)
+        return simulated(overrides, known.seconds or 5.0, known.out, known.plot)
+    from distdqn.scale.experiment import Method
+    from distdqn.scale.real import compare, run
+
+    method = Method(known.seconds or 60.0, known.warm_up, known.repeats, known.strong, known.score)
+    folders = [Path(text) for text in overrides if "=" not in text]
+    if len(folders) == len(overrides) > 0:
+        return compare(folders, method, known.out, known.plot)
+    return run(overrides, method, known.out, known.plot)
 
 
 def _launch(known: argparse.Namespace, overrides: list[str]) -> int:

@@ -154,6 +154,8 @@ class EngineConfig(Section):
     that one (auto)."""
     unauthenticated: bool = False
     """Join a cluster that asks for no token: whoever reaches it can run code in it, and in what runs on it."""
+    nodes: int | None = number(None, 1)
+    """Machines of that cluster that are used at most: this one, then those with a GPU; null: all."""
     timeout_s: float = number(120.0, above=0)
     """A shard, learner or evaluator that gives no answer for this long is replaced."""
 
@@ -253,6 +255,8 @@ class RunConfig(Section):
             held = f"transitions that replay.capacity={replay.capacity} holds in whole segments"
             self.refuse("replay.min_size", f"at most half of the {whole} {held}")
 
+        if self.engine.nodes is not None and self.engine.address is None:
+            self.wrong("engine.nodes", "is for engine.address, the cluster of which so many machines are used")
         if self.actors.count == "auto" and self.engine.lockstep:
             self.wrong("actors.count", "with engine.lockstep a number, since what is learned would depend on it")
 

@@ -58,8 +58,16 @@ def compose_scale(texts: Sequence[str]) -> ScaleConfig:
     return from_mapping(ScaleConfig, section, "scale")
 
 
-def node_counts(text: str) -> tuple[int, ...]:
-    """What nodes=1,8,64 says. Raises `ConfigError`."""
+def node_counts(overrides: Sequence[str], default: tuple[int, ...] = ()) -> tuple[tuple[int, ...], list[str]]:
+    """What nodes=1,8,64 says, and the other overrides. Raises `ConfigError`."""
+    about = [text for text in overrides if text.startswith("nodes=")]
+    if len(about) > 1 or not (about or default):
+        raise ConfigError("nodes: say it once, as nodes=1,8,64")
+    others = [text for text in overrides if text not in about]
+    return (_numbers(about[0]) if about else default), others
+
+
+def _numbers(text: str) -> tuple[int, ...]:
     numbers = text.partition("=")[2].strip("[]").split(",")
     if not all(n.strip().isdigit() and 1 <= int(n) <= 10_000 for n in numbers):
         raise ConfigError(f"{text}: must be whole numbers from 1 to 10000, as nodes=1,8,64")

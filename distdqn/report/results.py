@@ -18,10 +18,11 @@ LINES, MOST_KEYS = 100, 6
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """The folders of runs: each of `folders`, or those below it where it is that of a sweep."""
+    """The folders of runs: each of `folders`, or those below it where it is a sweep's or a scaling experiment's."""
     found = list[Path]()
     for folder in folders:
-        below = [] if (folder / "config.yaml").is_file() else [p.parent for p in folder.glob("*/*/config.yaml")]
+        several = () if (folder / "config.yaml").is_file() else ("*/*/config.yaml", "nodes-*/config.yaml")
+        below = [path.parent for pattern in several for path in folder.glob(pattern)]
         found += sorted(below, key=lambda path: (_number(path.parent.name), str(path))) or [folder]
     return found
 

@@ -6,8 +6,9 @@ without a word, in which whoever reaches a port can run code.
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from distdqn.config import ConfigError
 from distdqn.runtime.engine import Needs
@@ -74,6 +75,18 @@ def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: S
             gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
             return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
     return None
+
+
+def used(nodes: Sequence[Mapping[str, Any]], most: int | None, here: str, before: Collection[str]) -> list[str]:
+    """Ids of the machines, as Ray lists them, of which at most so many are used: who was `before` and is still there,
+    this one (`here`), those with a GPU, and then by name."""
+
+    def order(node: Mapping[str, Any]) -> tuple[bool, bool, bool, str, str]:
+        name, has = node["NodeID"], node["Resources"]
+        return name not in before, name != here, not has.get("GPU"), node["NodeManagerHostname"], name
+
+    there = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    return [node["NodeID"] for node in sorted(there, key=order)[:most]]
 
 
 def token() -> tuple[str, str] | None:

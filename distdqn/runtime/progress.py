@@ -160,6 +160,7 @@ class Progress:
             return values
         values |= {name: sums[name] / w for name, w in self._weights.items() if w}
         if training:
+            values["actor/count"] = self.actors
             values["actor/env_steps_per_s"] = sums["steps"] / seconds
             values["actor/idle_fraction"] = _idle(sums["rollout_s"], seconds * self.actors)
             values["replay/bytes_in_per_s"] = sums["bytes_in"] / seconds

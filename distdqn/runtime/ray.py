@@ -25,7 +25,7 @@ from distdqn.runtime.engine import (
     home_of,
 )
 from distdqn.runtime.host import Host
-from distdqn.runtime.joining import no_room, refuse_unsafe, token
+from distdqn.runtime.joining import no_room, refuse_unsafe, token, used
 from distdqn.runtime.news import News
 
 # Before Ray is imported: it reads them once.
@@ -61,6 +61,7 @@ class RayEngine:
         object_store_bytes: shared memory of a cluster started here, for what is on its way.
         needs: what single components take, each of one machine.
         unauthenticated: a cluster that asks for no token may be joined.
+        nodes: of which so many machines at most are used; None: all.
     Raises:
         EngineFailed: Ray does not start here. ConfigError: the cluster may not or cannot be joined, or is too small.
     """
@@ -73,7 +74,9 @@ class RayEngine:
         object_store_bytes: int,
         needs: Sequence[Needs] = (),
         unauthenticated: bool = False,
+        nodes: int | None = None,
     ) -> None:
+        self._most, self._used = nodes, list[str]()
         options: dict[str, Any] = {}
         where = "local" if address is None else _safe(address, unauthenticated)
         if address is None:
@@ -92,7 +95,7 @@ class RayEngine:
         finally:
             os.umask(old)
         if address is not None:
-            why = no_room([n["Resources"] for n in ray.nodes() if n["Alive"]], cpus, gpus, needs)
+            why = no_room([node["Resources"] for node in self._machines()], cpus, gpus, needs)
             if why is not None:
                 ray.shutdown()
                 raise ConfigError(f"engine.address={address}: {why}")
@@ -120,6 +123,8 @@ class RayEngine:
             options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
             if needs.spread:
                 options["scheduling_strategy"] = "SPREAD"
+            if self._most is not None:
+                options["label_selector"] = {"ray.io/node-id": f"in({','.join(self._used)})"}
             if needs.node:
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(needs.node, soft=False)
             elif needs.near is not None and not self._own:
@@ -176,16 +181,21 @@ class RayEngine:
     def rooms(self) -> dict[str, Room]:
         try:
             here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
-            nodes = ray.nodes()
+            nodes = self._machines()
         except Exception as error:  # one class of error for each way in which a head is gone
             raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
         found = dict[str, Room]()
         for node in nodes:
             name, has = node["NodeID"], node["Resources"]
-            if node["Alive"] and has.get("CPU"):
-                host, left = node["NodeManagerHostname"], free.get(name, {}).get("CPU", 0.0)
-                found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left)
+            host, left = node["NodeManagerHostname"], free.get(name, {}).get("CPU", 0.0)
+            found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left)
         return found
+
+    def _machines(self) -> list[dict[str, Any]]:
+        nodes = {node["NodeID"]: node for node in ray.nodes()}
+        here = ray.get_runtime_context().get_node_id()
+        self._used = used(list(nodes.values()), self._most, here, self._used)
+        return [nodes[name] for name in self._used]
 
     def want(self, cpus: int) -> None:
         importlib.import_module("ray.autoscaler.sdk").request_resources(num_cpus=cpus)

@@ -50,7 +50,8 @@ def make_engine(config: RunConfig, spec: EnvSpec) -> Engine:
     threads = (config.actors.threads, config.evaluation.threads)
     needs = [Needs(config.learner.threads, gpus), *(Needs(n) for n in threads)]
     store = object_store_bytes(config, spec)
-    return RayEngine(config.engine.address, cpus, int(gpus), store, needs, config.engine.unauthenticated)
+    cluster = config.engine
+    return RayEngine(cluster.address, cpus, int(gpus), store, needs, cluster.unauthenticated, cluster.nodes)
 
 
 def learner_gpus(config: RunConfig) -> float:

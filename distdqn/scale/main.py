@@ -1,4 +1,4 @@
-"""The door `distdqn scale`: how far a config goes on machines that are not there."""
+"""The door `distdqn scale --simulate`: how far a config goes on machines that are not there."""
 
 import json
 import platform
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distdqn.bench.stages import measure_stages
-from distdqn.config import ConfigError, RunConfig, to_mapping
+from distdqn.config import RunConfig, to_mapping
 from distdqn.config.compose import compose
 from distdqn.config.scale import ScaleConfig, compose_scale, node_counts
 from distdqn.envs.registry import check_env
@@ -21,8 +21,9 @@ from distdqn.replay.storage import EPOCHS
 from distdqn.runtime.preflight import batch_bytes
 from distdqn.runtime.simulated import Machines
 from distdqn.scale import table
+from distdqn.scale.outcome import Outcome
 from distdqn.scale.pretended import Costs
-from distdqn.scale.simulation import Outcome, at_nodes, simulate
+from distdqn.scale.simulation import at_nodes, simulate
 from distdqn.types import EnvSpec
 
 NODES = (1, 8, 64, 512)
@@ -32,7 +33,7 @@ MOST_ACTORS = 50_000
 """The search for that ends here."""
 
 
-def scale(overrides: list[str], seconds: float, out: Path | None, plot: Path | None) -> int:
+def simulated(overrides: list[str], seconds: float, out: Path | None, plot: Path | None) -> int:
     """Simulates the config that `overrides` compose, which says what a node brings, on the numbers of nodes that
     nodes=1,8,64 names. What scale.KEY=VALUE does not say of its costs is measured here, `seconds` for each stage. The
     figures go to the file `out` too, and a picture to `plot`. Gives the exit code.
@@ -40,13 +41,10 @@ def scale(overrides: list[str], seconds: float, out: Path | None, plot: Path | N
     Raises:
         ConfigError: a bad key or value, one line that names it.
     """
-    about_nodes = [text for text in overrides if text.startswith("nodes=")]
-    about_scale = [text for text in overrides if text.lstrip("+").startswith("scale.")]
-    if len(about_nodes) > 1:
-        raise ConfigError("nodes: say it once, as nodes=1,8,64")
-    counts = node_counts(about_nodes[0]) if about_nodes else NODES
+    counts, texts = node_counts(overrides, NODES)
+    about_scale = [text for text in texts if text.lstrip("+").startswith("scale.")]
     settings = compose_scale(about_scale)
-    config = compose([text for text in overrides if text not in about_nodes + about_scale])
+    config = compose([text for text in texts if text not in about_scale])
     at_nodes(config, counts[-1])  # what cannot be is said at once
     spec = check_env(config.env)
     console = make_console()
@@ -59,7 +57,7 @@ def scale(overrides: list[str], seconds: float, out: Path | None, plot: Path | N
             outcomes.append(_simulate(config, spec, costs, settings, gpu, nodes))
         status.update("the largest that one coordinator drives")
         driven = list(largest(config, spec, costs, settings, gpu))
-    table.show(config, spec, settings, costs, outcomes, driven, console)
+    table.pretended(config, settings, costs, outcomes, driven, console)
     if out:
         figures = _figures(config, settings, costs, outcomes, driven)
         out.write_text(json.dumps(figures, indent=1) + "\n")
@@ -67,7 +65,7 @@ def scale(overrides: list[str], seconds: float, out: Path | None, plot: Path | N
         from distdqn.report.scaling import plot_scaling
 
         title = f"{config.name}, {config.actors.places} actors a node, simulated"
-        plot_scaling(title, [(o.nodes, o.steps_per_s * spec.frame_skip, o.binds) for o in outcomes], plot)
+        plot_scaling(title, [(o.nodes, o.frames_per_s, o.binds) for o in outcomes], plot)
     return 0
 
 
@@ -140,17 +138,26 @@ def largest(config: RunConfig, spec: EnvSpec, costs: Costs, settings: ScaleConfi
 def _figures(
     config: RunConfig, settings: ScaleConfig, costs: Costs, outcomes: list[Outcome], driven: list[Outcome]
 ) -> dict[str, Any]:
-    def plain(outcome: Outcome) -> dict[str, Any]:
-        return {**asdict(outcome), "binds": outcome.binds}
-
     return {
         "kind": "simulated, weak scaling",
-        "versions": {name: version(name) for name in ("distdqn", "numpy", "torch")}
-        | {"python": platform.python_version()},
-        "machine": {"cores": inspect().cores, "processor": platform.processor() or platform.machine()},
+        **software(),
         "config": to_mapping(config),
         "scale": to_mapping(settings),
         "costs": asdict(costs),
         "systems": [plain(o) for o in outcomes],
         "coordinator": [plain(o) for o in driven],
+    }
+
+
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """As it is written to a file."""
+    return {**asdict(outcome), "binds": outcome.binds}
+
+
+def software() -> dict[str, Any]:
+    """What figures depend on beside the config."""
+    versions = {name: version(name) for name in ("distdqn", "numpy", "ray", "torch")}
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "machine": {"cores": inspect().cores, "processor": platform.processor() or platform.machine()},
     }

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from distdqn.config import BudgetConfig, RunConfig
@@ -13,6 +13,7 @@ from distdqn.runtime.keeper import Keeper
 from distdqn.runtime.roster import Roster
 from distdqn.runtime.simulated import Machines, SimulatedEngine
 from distdqn.runtime.timeline import Timeline
+from distdqn.scale.outcome import Outcome
 from distdqn.scale.pretended import Costs, pretend
 from distdqn.types import EnvSpec
 
@@ -23,33 +24,6 @@ WARM_UP = 2
 """Times that an actor plays all that it may have in flight, after that and before what is measured."""
 MEASURED = 4
 """The same, measured at the least."""
-BUSY = 0.9
-"""Who is busy for this share of the time binds."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A system's steady state. `lag`: updates that rollouts are behind. `network`: bytes/s that travel. `busy`: share
-    of the time that each part works, of several the mean, of network cards the busiest direction of any. `message`:
-    seconds of the coordinator for each of the `messages` a second."""
-
-    nodes: int
-    actors: int
-    shards: int
-    steps_per_s: float
-    samples_per_s: float
-    updates_per_s: float
-    lag: float
-    network: float
-    busy: dict[str, float]
-    message: float
-    messages: float
-
-    @property
-    def binds(self) -> str:
-        """The busiest part; where none is busy, the limiter or waiting."""
-        part = max(self.busy, key=lambda name: self.busy[name])
-        return part if self.busy[part] >= BUSY else "waiting"
 
 
 def at_nodes(config: RunConfig, nodes: int) -> RunConfig:
@@ -147,6 +121,7 @@ def _simulate(
         nodes=machines.nodes,
         actors=config.actors.places,
         shards=config.replay.shards,
+        frames_per_s=gained["env_frames"],
         steps_per_s=gained["env_steps"],
         samples_per_s=gained["samples"],
         updates_per_s=gained["learner_updates"],

@@ -1,57 +1,66 @@
-"""How a simulation is printed."""
+"""How an experiment or a simulation is printed."""
+
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from distdqn.config import RunConfig
 from distdqn.config.scale import ScaleConfig
+from distdqn.scale.outcome import Outcome
 from distdqn.scale.pretended import Costs
-from distdqn.scale.simulation import Outcome
-from distdqn.types import EnvSpec
 
-COLUMNS = ("nodes", "actors", "shards", "frames/s", "each", "ideal", "updates/s", "lag", "MB/s")
-BUSY = {
-    "actors": "act",
-    "shards": "store",
-    "learner": "learn",
-    "network": "net",
-    "cores": "cores",
-    "coordinator": "lead",
-}
-"""Parts, and the heads of their columns."""
+BUSY = ("actors", "shards", "learner", "network", "cores", "coordinator")
+"""Parts, in the order of their rows."""
+NAMES = {"network": "busiest network card", "cores": "busiest machine's cores"}
 
 
-def show(
+def show(title: str, outcomes: Sequence[Outcome], console: Console, to_score: dict[int, str] | None = None) -> None:
+    """Prints a column for each of `outcomes`, the first of which is what the others are compared with. `to_score`:
+    seconds until a score was reached, by the number of machines."""
+    first = outcomes[0]
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    grid.add_column("nodes", no_wrap=True)
+    for o in outcomes:
+        grid.add_column(f"{o.nodes:,}", justify="right", no_wrap=True)
+
+    def row(name: str, value: Callable[[Outcome], str], style: str = "") -> None:
+        grid.add_row(name, *map(value, outcomes), style=style)
+
+    def efficiency(o: Outcome) -> str:
+        ideal = first.frames_per_s / first.nodes * o.nodes
+        return f"{o.frames_per_s / ideal:.0%}" if ideal else "–"
+
+    row("actors", lambda o: f"{o.actors:,}")
+    row("shards", lambda o: f"{o.shards:,}")
+    row("frames/s", lambda o: f"{o.frames_per_s:,.0f}", "bold")
+    row("  of an actor", lambda o: f"{o.frames_per_s / o.actors:,.0f}")
+    row("  of what is ideal", efficiency)
+    row("updates/s", lambda o: f"{o.updates_per_s:,.1f}")
+    row("samples/s", lambda o: f"{o.samples_per_s:,.0f}")
+    row("updates that actors are behind", lambda o: f"{o.lag:,.0f}")
+    row("MB/s that travel", lambda o: f"{o.network / 1e6:,.1f}")
+    for part in BUSY:
+        if part in first.busy:
+            row(f"{NAMES.get(part, part)} busy", lambda o, part=part: f"{o.busy.get(part, 0.0):.0%}")  # type: ignore[misc]
+    if to_score:
+        row("to the score", lambda o: to_score.get(o.nodes, "–"))
+    row("what binds", lambda o: o.binds, "cyan")
+    console.print(grid)
+
+
+def pretended(
     config: RunConfig,
-    spec: EnvSpec,
     settings: ScaleConfig,
     costs: Costs,
     outcomes: list[Outcome],
     driven: list[Outcome],
     console: Console,
 ) -> None:
-    """Prints the table of `outcomes`, and the largest of the systems that are `driven` by the coordinator."""
-    c, first = config, outcomes[0]
+    """Prints a simulation's `outcomes`, and the largest of the systems that are `driven` by the coordinator."""
+    c = config
     what = f"{c.actors.places} actors of {c.actors.envs_per_actor} slots and {c.replay.shards} shards a node"
-    title = f"distdqn scale --simulate: {c.name}, {what}, one learner"
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    busy = [part for part in BUSY if part in first.busy]
-    for column in (*COLUMNS, *(BUSY[part] for part in busy)):
-        grid.add_column(column, justify="right", no_wrap=True)
-    grid.add_column("what binds", style="cyan", no_wrap=True)
-    for o in outcomes:
-        frames = o.steps_per_s * spec.frame_skip
-        efficiency = o.steps_per_s / o.nodes / (first.steps_per_s / first.nodes)
-        figures = (f"{o.nodes:,}", f"{o.actors:,}", f"{o.shards:,}", f"{frames:,.0f}", f"{frames / o.actors:,.0f}")
-        rates = (f"{efficiency:.0%}", f"{o.updates_per_s:,.1f}", f"{o.lag:,.0f}", f"{o.network / 1e6:,.0f}")
-        shares = (f"{o.busy[part]:.0%}" for part in busy)
-        grid.add_row(*figures, *rates, *shares, o.binds)
-    console.print(grid)
-    console.print(
-        "Weak scaling: each node brings actors and shards. each: frames/s of an actor; ideal: share of what so"
-    )
-    console.print("many times the first would do; lag: updates that actors are behind; then how busy actors, shards,")
-    console.print("learner, the busiest network card and the coordinator are.")
+    show(f"distdqn scale --simulate, weak scaling: {c.name}, {what}, one learner", outcomes, console)
     work = f"agent step {costs.step * 1e6:,.0f} µs, update {costs.update * 1e3:,.1f} ms"
     size = f"transition {costs.transition:,.0f} B, sample {costs.window / 1e3:,.1f} kB"
     weights = f"weights {costs.weights / 1e6:,.1f} MB"

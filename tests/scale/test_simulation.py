@@ -14,8 +14,9 @@ from distdqn.config.compose import compose
 from distdqn.config.scale import compose_scale, node_counts
 from distdqn.envs.registry import check_env
 from distdqn.runtime.simulated import Machines
+from distdqn.scale.outcome import Outcome
 from distdqn.scale.pretended import Costs
-from distdqn.scale.simulation import Outcome, at_nodes, simulate
+from distdqn.scale.simulation import at_nodes, simulate
 
 MILLI = 1e-3
 COSTS = Costs(MILLI, 0, 0, 0, update=MILLI, carry=0, transition=0, window=0, weights=0)
@@ -128,11 +129,11 @@ def test_the_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("text", ["nodes=0", "nodes=two", "nodes=1,,2", "nodes="])
 def test_wrong_numbers_of_nodes(text: str) -> None:
     with pytest.raises(ConfigError, match="must be whole numbers from 1 to 10000"):
-        node_counts(text)
+        node_counts([text])
 
 
 def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    assert node_counts("nodes=8,1,8") == (1, 8)
+    assert node_counts(["seed=1", "nodes=8,1,8"]) == ((1, 8), ["seed=1"])
     assert compose_scale(["scale.update_ms=3"]).update_ms == 3
     with pytest.raises(ConfigError, match=r"scale\.update_ms=-1: must be a number above 0"):
         compose_scale(["scale.update_ms=-1"])
