@@ -6,12 +6,17 @@ import time
 
 import numpy as np
 
+from distdqn.config import EnvConfig
 from distdqn.envs.catch import CatchEnv
 
 
 class SlowCatch(CatchEnv):
-    """Catch, at no more than 100 steps a second."""
+    """Catch, whose steps take at least `step_s` seconds."""
+
+    def __init__(self, config: EnvConfig, num_slots: int, threads: int, seed: int, step_s: float = 0.01) -> None:
+        super().__init__(config, num_slots, threads, seed)
+        self._step_s = step_s
 
     def _move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        time.sleep(0.01)
+        time.sleep(self._step_s)
         return super()._move(action)
