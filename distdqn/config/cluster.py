@@ -76,6 +76,8 @@ class SlurmConfig(Section):
     def check(self) -> None:
         if self.head.nodes < 1:
             self.refuse("head.nodes", "at least 1: the learner is on the first of them")
+        if isinstance(self.time, int) and not 0 < self.time < 3600:  # YAML reads 12:00:00 as 43200
+            self.refuse("time", 'less than 3600 as a number of minutes, or in quotes as Slurm writes it: "12:00:00"')
 
     @property
     def cpus(self) -> int:

@@ -19,7 +19,8 @@ def show(title: str, outcomes: Sequence[Outcome], console: Console, to_score: di
     """Prints a column for each of `outcomes`, the first of which is what the others are compared with. `to_score`:
     seconds until a score was reached, by the number of machines."""
     first = outcomes[0]
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    console.print(title, style="bold", highlight=False)
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("nodes", no_wrap=True)
     for o in outcomes:
         grid.add_column(f"{o.nodes:,}", justify="right", no_wrap=True)

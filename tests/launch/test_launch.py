@@ -105,6 +105,9 @@ def test_a_site_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "--account=rl" in options(text) and "--time=24:00:00" in options(text)
     assert "module load python\nulimit -n 65536\n" in text
     assert driver(text)[2:4] == ["--config-dir", str(tmp_path / "sites")]
+    own.write_text("defaults: [slurm, _self_]\ntime: 12:00:00\n")
+    assert main(["launch", "--dry-run", "--config-dir", "sites", "cluster=mine", "experiment=catch"]) == 2
+    assert "cluster.time=43200: must be less than 3600 as a number of minutes, or in quotes" in capsys.readouterr().err
 
 
 def test_it_is_submitted_and_kept(capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path) -> None:
