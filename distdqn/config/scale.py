@@ -61,8 +61,10 @@ def compose_scale(texts: Sequence[str]) -> ScaleConfig:
 def node_counts(overrides: Sequence[str], default: tuple[int, ...] = ()) -> tuple[tuple[int, ...], list[str]]:
     """What nodes=1,8,64 says, and the other overrides. Raises `ConfigError`."""
     about = [text for text in overrides if text.startswith("nodes=")]
-    if len(about) > 1 or not (about or default):
+    if len(about) > 1:
         raise ConfigError("nodes: say it once, as nodes=1,8,64")
+    if not about and not default:
+        raise ConfigError("nodes: say how many machines, as nodes=1,2,4, or name runs that are there")
     others = [text for text in overrides if text not in about]
     return (_numbers(about[0]) if about else default), others
 
