@@ -14,7 +14,7 @@ from distdqn.config import AuxiliaryConfig, RunConfig
 from distdqn.config.compose import compose
 from distdqn.envs.registry import check_env, make_env
 from distdqn.learn.auxiliary import Autoencoder
-from distdqn.learn.learner import pick_device
+from distdqn.learn.device import pick_device
 from distdqn.learn.pretrained import save_torso
 from distdqn.nets.qnetwork import QNetwork, as_floats, stack_frames
 from distdqn.types import EnvSpec

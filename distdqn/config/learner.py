@@ -109,9 +109,10 @@ class LearnerConfig(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
     spectrally normalized layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """bfloat16: autocast of all but the last layers, faster and less exact. `auto`: for pixels, where the device
-    computes in it."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    """tf32: on a GPU convolutions, matrix products and recurrent layers round their inputs to 10 bits. bfloat16: that
+    and autocast of all but the last layers, faster and less exact. `auto`: for pixels, where the device computes in
+    it, else float32."""
     max_bad_updates: int = number(10, 1)
     """Updates in a row whose loss is not finite before the run stops."""
 

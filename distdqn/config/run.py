@@ -266,10 +266,12 @@ class RunConfig(Section):
             name = "agent.sequence.length" if agent.sequence.length > 1 else "agent.n_step"
             fit = f"must fit into a segment, at most actors.rollout_steps={segment}"
             self.wrong(name, f"a window of {agent.window} steps {fit}")
+        first, second, third = map(agent.shown, ("returns", "sequence.length", "network.memory.kind"))
+        why = f"is for single transitions, but {first}, {second} and {third} need more"
         if self.learner.augment.kind != "none" and not agent.transitions:
-            first, second, third = map(agent.shown, ("returns", "sequence.length", "network.memory.kind"))
-            why = f"is for single transitions, but {first}, {second} and {third} need more"
             self.wrong("learner.augment.kind", why)
+        if self.learner.compile == "on" and not agent.transitions:
+            self.wrong("learner.compile", why)
         if segment % agent.sequence.stride:
             stride = f"agent.sequence.length - agent.sequence.overlap = {agent.sequence.stride}"
             self.refuse("actors.rollout_steps", f"a multiple of {stride}")

@@ -9,6 +9,7 @@ from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.config.section import build
 from distdqn.learn import optimizer as optimizers
 from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary, Penalty
+from distdqn.learn.device import in_bfloat16, prepare_device
 from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
 from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Objective, horizon_at
@@ -18,20 +19,9 @@ from distdqn.learn.report import Report
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.learn.target import TargetUpdate
 from distdqn.learn.transitions import make_transition_loss
-from distdqn.machine import cpu_has
 from distdqn.nets.noisy import resample_noise
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec, State, Weights
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `learner.device` names; `auto` is the first CUDA device where there is one. Raises `ValueError`:
-    CUDA is asked for and not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"learner.device={name}: PyTorch finds no CUDA device here, use cpu or auto")
-    return torch.device(name)
 
 
 def make_loss(
@@ -49,12 +39,16 @@ class Learner:
     Loop:
         *priorities, stats = learner.update(progress, *batches)   # one Batch from each shard
         weights = learner.weights()
+
+    With `deterministic` two runs of a seed give the same bits on a GPU, too.
     """
 
-    def __init__(self, agent: AgentConfig, config: LearnerConfig, spec: EnvSpec, seed: int) -> None:
+    def __init__(
+        self, agent: AgentConfig, config: LearnerConfig, spec: EnvSpec, seed: int, deterministic: bool = False
+    ) -> None:
         torch.manual_seed(seed)
         self.agent, self.config, self.spec, self.seed = agent, config, spec, seed
-        self.device = pick_device(config.device)
+        self.device = prepare_device(config, spec.pixels, deterministic)
         self.online, self.target = self._network(), self._network()
         if agent.network.torso.pretrained:
             load_torso(self.online, agent.network.torso.pretrained)
@@ -71,8 +65,7 @@ class Learner:
 
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
-        fast = self.spec.pixels and (self.device.type == "cuda" or cpu_has("avx512_bf16"))
-        network.bf16 = fast if self.config.precision == "auto" else self.config.precision == "bfloat16"
+        network.bf16 = in_bfloat16(self.config.precision, self.device, self.spec.pixels)
         return network
 
     def _auxiliaries(self) -> dict[str, Auxiliary]:

@@ -75,7 +75,7 @@ class Roster:
         c = self.config
         seed = int(np.random.SeedSequence([c.seed, _KINDS["learner"]]).generate_state(1)[0] >> 1)
         needs = Needs(c.learner.threads, self.gpus, near=self.home)
-        return self.engine.start("learner", needs, Learner, c.agent, c.learner, self.spec, seed)
+        return self.engine.start("learner", needs, Learner, c.agent, c.learner, self.spec, seed, c.engine.lockstep)
 
     def evaluator(self) -> Handle:
         """Starts the evaluator."""

@@ -186,6 +186,7 @@ NETWORK, SEQUENCE = "agent.network", "agent.sequence"
         ("learner.augment.kind", "none", {"learner__augment__online_views": 2}, ("online_views",)),
         ("learner.augment.kind", "none", {"learner__augment__target_views": 2}, ("target_views",)),
         ("learner.augment.kind", "shift", {"agent__network__memory__kind": "gru"}, ("agent.network.memory.kind=gru",)),
+        ("learner.compile", "on", {"agent__sequence__length": 8}, ("agent.sequence.length=8",)),
         ("learner.augment.kind", "both", {"agent__sequence__length": 8}, ("agent.sequence.length=8",)),
         ("learner.augment.kind", "intensity", {"agent__returns": "peng"}, ("agent.returns=peng",)),
         (

@@ -30,7 +30,7 @@ from distdqn.bench.table import mark
 from distdqn.bench.whole import TrialRun
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.compose import compose
-from distdqn.learn.learner import pick_device
+from distdqn.learn.device import pick_device
 from distdqn.machine import inspect
 from distdqn.runtime.engine import Engine
 from distdqn.types import EnvSpec

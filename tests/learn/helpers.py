@@ -37,6 +37,7 @@ def make_learner(
     *,
     seed: int = 0,
     agent: dict[str, Any] | None = None,
+    deterministic: bool = False,
     **config: Any,
 ) -> Learner:
     """A learner on the CPU; `agent` and `config` change the defaults of the two configs."""
@@ -47,7 +48,8 @@ def make_learner(
         "learning_rate": 0.01,
         **config,
     }
-    return Learner(agent_config(network=network, **(agent or {})), learner_config(**settings), spec, seed)
+    made = agent_config(network=network, **(agent or {})), learner_config(**settings)
+    return Learner(*made, spec, seed, deterministic)
 
 
 def update(learner: Learner, *parts: Batch, progress: float = 0.0) -> tuple[list[Priorities], UpdateStats]:

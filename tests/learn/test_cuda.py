@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distdqn.nets.heads import HEADS
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
 from tests.configs import network_config
@@ -48,3 +49,16 @@ def test_cuda_takes_bfloat16_for_pixels() -> None:
     assert auto.online.bf16
     assert not make_learner(VECTOR, device="cuda", precision="auto").online.bf16
     assert isinstance(auto.online, QNetwork)
+
+
+@CUDA
+@pytest.mark.parametrize("head", HEADS)
+def test_in_lockstep_a_seed_gives_the_same_bits(make_batch: Make, head: str) -> None:
+    network = network_config(torso="dqn_2013", hidden=(16,), head=head)
+    one, two = (make_learner(PIXELS, network, device="cuda", deterministic=True) for _ in range(2))
+    for k in range(3):
+        part = make_batch(PIXELS, (32, 32), seed=k)
+        (a,), _ = update(one, part)
+        (b,), _ = update(two, part)
+        np.testing.assert_array_equal(a.priority, b.priority)
+    assert_same(one.weights().arrays, two.weights().arrays)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from distdqn.config import NetworkConfig
-from distdqn.learn.learner import pick_device
 from distdqn.types import Batch, EnvSpec, take
 from tests.configs import network_config
 from tests.learn.helpers import MLP, PIXELS, TABLE, VECTOR, assert_same, differ, make_learner, update
@@ -329,12 +328,3 @@ def test_a_compiled_loss_gives_the_same_update(make_batch: Make) -> None:
         np.testing.assert_allclose(two.priority, one.priority, rtol=1e-4, atol=1e-5)
     for name, array in plain.weights().arrays.items():
         np.testing.assert_allclose(compiled.weights().arrays[name], array, rtol=1e-4, atol=1e-5)
-
-
-def test_devices() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
-    there = torch.cuda.is_available()
-    assert pick_device("auto").type == ("cuda" if there else "cpu")
-    if not there:
-        with pytest.raises(ValueError, match=r"learner\.device=cuda:1"):
-            pick_device("cuda:1")

@@ -100,7 +100,10 @@ def test_what_cannot_be_is_one_line(
     assert capsys.readouterr().err.startswith(f"distdqn: {line}")
     assert not list(tmp_path.iterdir())
     assert main(["scale", *CATCH]) == 2
-    assert capsys.readouterr().err == "distdqn: nodes: say how many machines, as nodes=1,2,4, or name runs that are there\n"
+    assert (
+        capsys.readouterr().err
+        == "distdqn: nodes: say how many machines, as nodes=1,2,4, or name runs that are there\n"
+    )
     assert main(["scale", str(tmp_path)]) == 2
     assert "not a run's folder" in capsys.readouterr().err
 
