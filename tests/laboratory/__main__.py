@@ -14,6 +14,9 @@ faults [--cells N] [WHOM|HOW ...] [seed=S]
     Real runs, each disturbed once: whom (actor, actors, shard, shards, learner, evaluator, driver, raylet; node,
     "learner's node", head of a cluster; disk, W&B) x how (SIGKILL, SIGSTOP, ..., exception, hang, "crash loop",
     memory) x when, drawn by chance. What is left is looked at: exit codes, accounts, checkpoints, processes.
+gpu [--seconds S] [run_dir=DIR] [KEY=VALUE ...]
+    All that wants a GPU, in turn: the CUDA tests, emulators on more and more cores, benchmarks, Pong, and Breakout with
+    Ape-X's settings. `launch/gpu_check.sh` runs it; learner.device=cpu rehearses it.
 soak [--minutes M] [seed=S]
     A run in which some component is killed every 30 seconds: what grows, and what it scores.
 
@@ -27,6 +30,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -40,7 +44,7 @@ from distdqn.record.console import make_console
 from distdqn.runtime.engine import Engine
 from distdqn.runtime.run import make_engine
 from distdqn.types import EnvSpec
-from tests.laboratory import agents, campaign, memory, peer, soak
+from tests.laboratory import agents, campaign, gpu, memory, peer, soak
 from tests.laboratory.cells import cells
 
 EXAMPLES = """examples:
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_peer, "--seconds", 10.0, "", "for each turn (default: 10)"),
         (_memory, "--minutes", 10.0, "", "to watch (default: 10)"),
         (_faults, "--cells", 12.0, "[WHOM|HOW ...] ", "of the matrix (default: 12)"),
+        (_gpu, "--seconds", 540.0, "", "for all of it (default: 540)"),
         (_soak, "--minutes", 60.0, "", "to go on for (default: 60)"),
     ):
         name = run.__name__[1:]
@@ -124,6 +129,17 @@ def _faults(terms: list[str], number: float, console: Console) -> dict[str, Any]
     if unknown := set(whom) - set(known):
         raise ConfigError(f"{min(unknown)}: must be one of {', '.join(known)}")
     return campaign.campaign(whom, int(number), _seed([term for term in terms if term not in whom]), console)
+
+
+def _gpu(overrides: list[str], seconds: float, console: Console) -> dict[str, Any]:
+    folder = next((t.partition("=")[2] for t in overrides if t.startswith("run_dir=")), "gpu-check")
+    keys = ["learner.device=cuda", *(t for t in overrides if not t.startswith("run_dir="))]
+    compose(["experiment=pong", *keys])  # what is wrong is said at once
+    try:
+        Path(folder).mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"run_dir={folder}: cannot be made ({error.strerror})") from error
+    return gpu.Check(Path(folder).absolute(), seconds, keys).run(console)
 
 
 def _soak(terms: list[str], minutes: float, console: Console) -> dict[str, Any]:
