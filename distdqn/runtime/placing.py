@@ -33,12 +33,12 @@ def plan(config: RunConfig, spec: EnvSpec, rooms: Mapping[str, Room], reports: M
     packed, and each machine has one network card.
 
     Args:
-        rooms, reports: of each machine, by the engine's name for it.
+        rooms, reports: of each machine, by the engine's name for it; who is to leave has not been asked for a report.
     Raises:
         ConfigError: a GPU is asked for, and no machine's PyTorch can use one.
     """
     device, gpus, home, remark = config.learner.device, 0.0, "", ""
-    having = [name for name, room in rooms.items() if room.gpus >= 1]
+    having = [name for name, room in rooms.items() if room.gpus >= 1 and name in reports]
     if device != "cpu" and (able := [name for name in having if reports[name].gpu]):
         gpus, home = 1.0, "" if "" in able else max(able, key=lambda name: reports[name].memory_free)
     elif device != "cpu" and (having or device != "auto"):

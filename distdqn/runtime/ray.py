@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distdqn.config import ConfigError
@@ -101,7 +101,7 @@ class RayEngine:
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
         self._methods = defaultdict[Any, dict[tuple[str, int], Callable[..., Any]]](dict)
         self._news = News(_there)
-        self._own = address is None
+        self._own, self._wants = address is None, False
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         if not isinstance(build, type):
@@ -176,18 +176,32 @@ class RayEngine:
     def rooms(self) -> dict[str, Room]:
         try:
             here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
-            nodes = ray.nodes()
+            nodes, leaving = ray.nodes(), ray._private.state.state.get_draining_nodes()
         except Exception as error:  # one class of error for each way in which a head is gone
             raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
         found = dict[str, Room]()
         for node in nodes:
             name, has = node["NodeID"], node["Resources"]
             if node["Alive"] and has.get("CPU"):
-                host, left = node["NodeManagerHostname"], free.get(name, {}).get("CPU", 0.0)
-                found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left)
+                host, goes = node["NodeManagerHostname"], name in leaving
+                left = 0.0 if goes else free.get(name, {}).get("CPU", 0.0)
+                found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left, goes)
         return found
 
+    def residents(self) -> dict[str, list[Handle]]:
+        try:
+            here, actors = ray.get_runtime_context().get_node_id(), ray._private.state.actors()
+        except Exception as error:
+            raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
+        found = defaultdict[str, list[Handle]](list)
+        for handle, host in list(self._components.values()):
+            actor = actors.get(host._actor_id.hex())
+            if actor and actor["State"] != "DEAD" and (node := actor["Address"]["NodeID"]):
+                found["" if node == here else node].append(handle)
+        return dict(found)
+
     def want(self, cpus: int) -> None:
+        self._wants = cpus > 0
         importlib.import_module("ray.autoscaler.sdk").request_resources(num_cpus=cpus)
 
     def put(self, value: Any) -> Ref:
@@ -214,6 +228,9 @@ class RayEngine:
         return pid
 
     def close(self) -> None:
+        if self._wants:  # the wish would outlive us, and with it the machines
+            with suppress(Exception):
+                self.want(0)
         if self._own:
             for host in self._hosts.values():
                 ray.kill(host)
