@@ -85,7 +85,7 @@ class Components:
         name = dead.name
         if self.handles.get(name) != dead or self.stopping:
             return
-        kind, _, index = name.partition("-")
+        kind = name.partition("-")[0]
         if (how := self.watch.died(name)) is not None:
             if kind != "evaluator":
                 raise GivenUp(f"{name} {how}: {why}")
@@ -94,6 +94,11 @@ class Components:
             return
         self.progress.faults[f"{kind}_restarts"] += 1
         self.event(f"{name} lost, restarted")
+        self.start_anew(name)
+
+    def start_anew(self, name: str) -> None:
+        """Starts the next life of a component, wherever there is room for it."""
+        kind, _, index = name.partition("-")
         try:
             self._start[kind](int(index or 0))
         except (ComponentLost, ComponentFailed) as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 from distdqn.config import RunConfig
 from distdqn.runtime.clock import Clock
+from distdqn.runtime.drain import Drain
 from distdqn.runtime.engine import ComponentFailed, ComponentLost, Engine
 from distdqn.runtime.experience import Experience
 from distdqn.runtime.keeper import Keeper
@@ -55,6 +56,7 @@ class Coordinator:
         self.learning = Learning(self.system, self.shards, keeper)
         self.experience = Experience(self.system, self.shards, self.learning.publish)
         self.saving = Saving(self.system, self.shards, keeper, self._log)
+        self.drain = Drain(self.system, self.experience, self.learning, self.saving)
         self.nodes = Nodes(engine)
         self._training = True
         self.started = False
@@ -107,6 +109,7 @@ class Coordinator:
                 s.answer(call)
             if not s.lockstep:
                 s.look()
+                self.drain.look()
             self._log_if_due()
         return s.progress.done
 

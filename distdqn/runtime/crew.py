@@ -36,6 +36,8 @@ class Crew:
         self.config, self._clock = config, clock
         self._starved = self._waited = clock()
         """Since when it is not so."""
+        self._most = config.max
+        """Who was let go is not replaced before the learner starves, so that machines get empty."""
 
     def change(self, room: int, playing: int, starting: int, actor_idle: float, learner_idle: float) -> Change:
         """What is to be done now.
@@ -50,14 +52,14 @@ class Crew:
             self._starved = now
         if actor_idle < WAITS:
             self._waited = now
-        least, most = max(0, c.min - there), max(0, c.max - there)
+        least, most = max(0, c.min - there), max(0, self._most - there)
         if c.autoscale and now - self._waited >= WAITS_S and playing > c.min:
             self._waited = now
-            keep = max(c.min, int(playing * LESS))
+            keep = self._most = max(c.min, int(playing * LESS))
             return Change(retire=playing - keep, cpus=keep * c.threads)
         cpus = None
         if c.autoscale and now - self._starved >= STARVES_S and there < c.max:
-            self._starved = now
+            self._starved, self._most, most = now, c.max, c.max - there
             cpus = min(c.max, max(there + 1, int(there * MORE))) * c.threads
         held = c.autoscale and self._waited < now  # they wait: no more of them
         start = max(least, 0 if held else min(room, most))

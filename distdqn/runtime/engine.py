@@ -58,12 +58,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Room:
-    """What a machine has for components, and how many CPUs none has yet."""
+    """What a machine has for components, and how many CPUs none has yet; `leaving`: it is to go, and takes nobody.
+    `store`: bytes of shared memory for what is on its way; 0 where that is not known."""
 
     host: str
     cpus: float
     gpus: float
     free: float = 0.0
+    leaving: bool = False
+    store: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,10 @@ class Engine(Protocol):
 
     def rooms(self) -> dict[str, Room]:
         """The machines on which components may run, by the engine's name for each; "" is this one. May be asked in a
+        thread. Raises `ComponentLost` where nobody says it."""
+
+    def residents(self) -> dict[str, list[Handle]]:
+        """The components that have a process, by the engine's name of the machine that it is on. May be asked in a
         thread. Raises `ComponentLost` where nobody says it."""
 
     def want(self, cpus: int) -> None:

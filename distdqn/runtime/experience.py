@@ -1,6 +1,6 @@
 """From actors to shards: rollouts are asked for as the limiter allows, and their segments stored."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from distdqn.runtime.calls import Task
@@ -21,9 +21,18 @@ class Experience:
         self.system, self.shards, self.publish = system, shards, publish
         self._turns = deque[Handle]()
         """Who may be asked, in this order: a life that joined in, once for each rollout that it may still have."""
+        self._owes: Counter[Handle] = Counter()
+        """Rollouts of each that are played, or not stored yet."""
+        self.going: dict[Handle, float] = {}
+        """Who is asked for nothing more, and until when, on the clock of the calls, it is waited for."""
+        self._vacant = deque[int]()
+        """Places of those who have gone, for others where their number is fixed."""
+        self.held = False
+        """No actor is started: somebody else needs the room first."""
         self._rollout = "packed_rollout" if system.config.replay.pack else "rollout"
         system.starts("actor", self.start_actor)
-        self._staff = Staff(system, self.start_actor) if system.config.actors.count == "auto" else None
+        following = system.config.actors.count == "auto"
+        self._staff = Staff(system, self.start_actor, self.let_go, self.going) if following else None
 
     def start(self) -> None:
         """Starts the actors."""
@@ -45,14 +54,41 @@ class Experience:
         the limiter has room for few of them, the first places on the exploration ladder would play more than the last
         otherwise."""
         s = self.system
-        if self._staff:
+        self._see_off()
+        if self._staff and not self.held:
             self._staff.look()
+        while self._vacant and not self.held:
+            self.start_actor(self._vacant.popleft())
         if not self._turns or not any(s.joined(f"shard-{i}") for i in range(s.config.replay.shards)):
             return
         while self._turns and s.limiter.room_to_insert() >= s.rollout_size:
             actor = self._turns.popleft()
             if s.handles.get(actor.name) == actor:
-                s.begin(self._segment(actor.name))
+                s.begin(self._owed(actor))
+
+    def let_go(self, actor: Handle) -> None:
+        """Asks an actor for nothing more: it ends once what it plays has been stored. Another takes its place then,
+        where their number is fixed."""
+        s = self.system
+        del s.handles[actor.name]
+        self.going[actor] = s.calls.clock + (s.config.actors.timeout_s if s.calls.has_answered(actor) else 0.0)
+
+    def _see_off(self) -> None:
+        """Ends those who owe nothing any more."""
+        s = self.system
+        for actor, until in list(self.going.items()):
+            if s.calls.clock >= until or not self._owes[actor]:
+                del self.going[actor], self._owes[actor]
+                s.engine.kill(actor)
+                if self._staff is None:
+                    self._vacant.append(int(actor.name.partition("-")[2]))
+
+    def _owed(self, actor: Handle) -> Task:
+        self._owes[actor] += 1
+        try:
+            yield from self._segment(actor.name)
+        finally:
+            self._owes[actor] -= 1
 
     def _segment(self, actor: str) -> Task:
         """The life of a segment: it is played, and stored or, where no shard takes it, dropped."""

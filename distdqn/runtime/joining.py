@@ -6,12 +6,11 @@ without a word, in which whoever reaches a port can run code.
 
 import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from distdqn.config import ConfigError
-from distdqn.runtime.engine import Needs
+from distdqn.runtime.engine import Needs, Room
 
 SECONDS = 5.0
 _CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -61,32 +60,21 @@ def refuse_unsafe(address: str, unauthenticated: bool, resolved: str | None = No
     return True
 
 
-def no_room(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:
-    """Why machines with these resources cannot hold a run; None where they can.
+def no_room(rooms: Sequence[Room], cpus: int, gpus: int, needs: Sequence[Needs]) -> str | None:
+    """Why machines with these rooms cannot hold a run; None where they can.
 
     Args:
         cpus, gpus: what all components take together. needs: what single ones take, each of one machine.
     """
+    has = {"CPU": sum(room.cpus for room in rooms), "GPU": sum(room.gpus for room in rooms)}
     for kind, asked in (("CPU", cpus), ("GPU", gpus)):
-        if (there := sum(node.get(kind, 0) for node in nodes)) < asked:
+        if (there := has[kind]) < asked:
             return f"the run asks for {asked} {kind}s, that cluster has {there:g}; lower actors.count or add machines"
     for need in needs:
-        if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
+        if not any(room.cpus >= need.cpus and room.gpus >= need.gpus for room in rooms):
             gpu = f" and {need.gpus:g} GPU" if need.gpus else ""
             return f"no single machine there has the {need.cpus:g} CPUs{gpu} of one component; lower its threads"
     return None
-
-
-def used(nodes: Sequence[Mapping[str, Any]], most: int | None, here: str, before: Collection[str]) -> list[str]:
-    """Ids of the machines, as Ray lists them, of which at most so many are used: who was `before` and is still there,
-    this one (`here`), those with a GPU, and then by name."""
-
-    def order(node: Mapping[str, Any]) -> tuple[bool, bool, bool, str, str]:
-        name, has = node["NodeID"], node["Resources"]
-        return name not in before, name != here, not has.get("GPU"), node["NodeManagerHostname"], name
-
-    there = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
-    return [node["NodeID"] for node in sorted(there, key=order)[:most]]
 
 
 def token() -> tuple[str, str] | None:

@@ -20,6 +20,8 @@ class Learning:
         self.system, self.shards, self.keeper = system, shards, keeper
         self._draws: dict[int, str] = {}
         """What is being drawn, and whom each waits for."""
+        self.held = False
+        """No draws are begun: the learner is about to move."""
         self._published = 0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
@@ -52,7 +54,7 @@ class Learning:
     def ask(self) -> None:
         """Draws as many minibatches ahead of the learner as may be, in lockstep one call's worth at a time."""
         s, c = self.system, self.system.config.learner
-        while len(self._waiting()) < s.draws_ahead and not s.progress.done:
+        while not self.held and len(self._waiting()) < s.draws_ahead and not s.progress.done:
             updates = c.updates_per_call
             if (limit := s.config.budget.updates) is not None:
                 asked = len(self._draws) * updates + s.progress.count["learner_updates"]
@@ -112,6 +114,11 @@ class Learning:
     def _return(self, index: int, priorities: Ref) -> Task:
         """Without a journal a successor knows by their epoch that they are not its own, and counts them as stale."""
         yield from self.shards.change(index, "update_priorities", priorities, tries=2 if self.shards.journal else 1)
+
+    @property
+    def drawing(self) -> bool:
+        """True while minibatches are drawn or learned from."""
+        return bool(self._draws)
 
     def _waiting(self) -> list[str]:
         """Whom the draws wait for, but for those that have been silent for a while: others go on without them."""

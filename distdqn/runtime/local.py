@@ -79,6 +79,9 @@ class LocalEngine:
         machine = inspect()
         return {"": Room(socket.gethostname(), machine.cores, machine.gpus)}
 
+    def residents(self) -> dict[str, list[Handle]]:
+        return {"": [handle for handle, component in self._components.values() if component is not None]}
+
     def want(self, cpus: int) -> None:
         """This machine is all that there is."""
 

@@ -110,7 +110,8 @@ class Nodes:
         def ask() -> None:
             with suppress(Exception):
                 rooms = self._engine.rooms()
-                self._names = [name for name, room in rooms.items() if name and room.free < room.cpus]
+                used = {name: room for name, room in rooms.items() if name and room.free < room.cpus}
+                self._names = [name for name, room in used.items() if not room.leaving]
 
         listing = threading.Thread(target=ask, name="nodes", daemon=True)
         listing.start()

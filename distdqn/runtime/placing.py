@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.runtime.engine import Room
-from distdqn.runtime.preflight import bytes_per_transition
+from distdqn.runtime.preflight import GIB, bytes_per_transition, drawn_bytes
 from distdqn.runtime.rollcall import SHARE, Report
 from distdqn.types import EnvSpec
 
@@ -33,12 +33,12 @@ def plan(config: RunConfig, spec: EnvSpec, rooms: Mapping[str, Room], reports: M
     packed, and each machine has one network card.
 
     Args:
-        rooms, reports: of each machine, by the engine's name for it.
+        rooms, reports: of each machine, by the engine's name for it; who is to leave has not been asked for a report.
     Raises:
         ConfigError: a GPU is asked for, and no machine's PyTorch can use one.
     """
     device, gpus, home, remark = config.learner.device, 0.0, "", ""
-    having = [name for name, room in rooms.items() if room.gpus >= 1]
+    having = [name for name, room in rooms.items() if room.gpus >= 1 and name in reports]
     if device != "cpu" and (able := [name for name in having if reports[name].gpu]):
         gpus, home = 1.0, "" if "" in able else max(able, key=lambda name: reports[name].memory_free)
     elif device != "cpu" and (having or device != "auto"):
@@ -46,6 +46,12 @@ def plan(config: RunConfig, spec: EnvSpec, rooms: Mapping[str, Room], reports: M
         remark = f"the GPU of {where} is not used: PyTorch there cannot" if having else "no machine there has a GPU"
         if device != "auto":
             raise ConfigError(f"learner.device={device}: {remark}")
+    stores = [rooms[home].store] if home in rooms else [room.store for room in rooms.values()]
+    if 0 < (store := min(stores, default=0)) < (need := drawn_bytes(config, spec)):
+        host = f"{rooms[home].host}'s" if home in rooms else "a machine's"
+        what = f"{need / GIB:.1f} GiB for minibatches on their way, {host} object store holds {store / GIB:.1f}"
+        slow = f"the learner may want {what}: Ray writes the rest to disk, which is slow"
+        remark = "; ".join(filter(None, (remark, f"{slow} (`ray start --object-store-memory={need}`)")))
     each = bytes_per_transition(config, spec) * config.replay.capacity / config.replay.shards
     cores = rooms[home].cpus - config.learner.threads if home in rooms else 0
     beside = min(int(SHARE * reports[home].memory_free // each), int(cores), config.replay.shards)

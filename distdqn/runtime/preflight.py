@@ -69,10 +69,15 @@ def object_store_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Shared memory for everything that can be on its way at once, six times over: Ray frees what nobody holds any
     more with a delay, and starts to write objects to disk when the store is four fifths full. Weights are there once
     for each version by which some actor still plays."""
-    batches = (config.learner.in_flight + 2) * batch_bytes(config, spec)
     rollouts = (config.actors.in_flight + 1) * rollout_bytes(config, spec)
     versions = 1 + min(MOST_VERSIONS, config.actors.places * config.actors.in_flight)
-    return max(256 * 1024**2, 6 * (batches + rollouts) + 2 * versions * weights_bytes(config, spec))
+    all_of_it = drawn_bytes(config, spec) + 6 * rollouts + 2 * versions * weights_bytes(config, spec)
+    return max(256 * 1024**2, all_of_it)
+
+
+def drawn_bytes(config: RunConfig, spec: EnvSpec) -> int:
+    """That part of it which the learner's machine has to hold: minibatches."""
+    return 6 * (config.learner.in_flight + 2) * batch_bytes(config, spec)
 
 
 def check(config: RunConfig, spec: EnvSpec, machine: Machine | None = None) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distdqn.config import ConfigError
@@ -25,7 +25,8 @@ from distdqn.runtime.engine import (
     home_of,
 )
 from distdqn.runtime.host import Host
-from distdqn.runtime.joining import no_room, refuse_unsafe, token, used
+from distdqn.runtime.joining import no_room, refuse_unsafe, token
+from distdqn.runtime.members import Members
 from distdqn.runtime.news import News
 
 # Before Ray is imported: it reads them once.
@@ -76,7 +77,7 @@ class RayEngine:
         unauthenticated: bool = False,
         nodes: int | None = None,
     ) -> None:
-        self._most, self._used = nodes, list[str]()
+        self._members = Members(nodes)
         options: dict[str, Any] = {}
         where = "local" if address is None else _safe(address, unauthenticated)
         if address is None:
@@ -95,7 +96,7 @@ class RayEngine:
         finally:
             os.umask(old)
         if address is not None:
-            why = no_room([node["Resources"] for node in self._machines()], cpus, gpus, needs)
+            why = no_room([room for room in self.rooms().values() if not room.leaving], cpus, gpus, needs)
             if why is not None:
                 ray.shutdown()
                 raise ConfigError(f"engine.address={address}: {why}")
@@ -104,7 +105,7 @@ class RayEngine:
         self._hosts: dict[str, Any] = {}  # those that were not ended, by the component whose needs they have
         self._methods = defaultdict[Any, dict[tuple[str, int], Callable[..., Any]]](dict)
         self._news = News(_there)
-        self._own = address is None
+        self._own, self._wants = address is None, False
 
     def start(self, name: str, place: Needs | Beside, build: Callable[..., Any], *args: Any) -> Handle:
         if not isinstance(build, type):
@@ -123,8 +124,8 @@ class RayEngine:
             options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
             if needs.spread:
                 options["scheduling_strategy"] = "SPREAD"
-            if self._most is not None:
-                options["label_selector"] = {"ray.io/node-id": f"in({','.join(self._used)})"}
+            if self._members.most is not None:
+                options["label_selector"] = {"ray.io/node-id": f"in({','.join(self._members.used)})"}
             if needs.node:
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(needs.node, soft=False)
             elif needs.near is not None and not self._own:
@@ -180,24 +181,29 @@ class RayEngine:
 
     def rooms(self) -> dict[str, Room]:
         try:
-            here, free = ray.get_runtime_context().get_node_id(), ray._private.state.available_resources_per_node()
-            nodes = self._machines()
+            here, nodes = ray.get_runtime_context().get_node_id(), ray.nodes()
+            free, leaving = (
+                ray._private.state.available_resources_per_node(),
+                ray._private.state.state.get_draining_nodes(),
+            )
         except Exception as error:  # one class of error for each way in which a head is gone
             raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
-        found = dict[str, Room]()
-        for node in nodes:
-            name, has = node["NodeID"], node["Resources"]
-            host, left = node["NodeManagerHostname"], free.get(name, {}).get("CPU", 0.0)
-            found["" if name == here else name] = Room(host, has["CPU"], has.get("GPU", 0.0), left)
-        return found
+        return self._members.rooms(nodes, leaving, free, here)
 
-    def _machines(self) -> list[dict[str, Any]]:
-        nodes = {node["NodeID"]: node for node in ray.nodes()}
-        here = ray.get_runtime_context().get_node_id()
-        self._used = used(list(nodes.values()), self._most, here, self._used)
-        return [nodes[name] for name in self._used]
+    def residents(self) -> dict[str, list[Handle]]:
+        try:
+            here, actors = ray.get_runtime_context().get_node_id(), ray._private.state.actors()
+        except Exception as error:
+            raise ComponentLost(f"the head of the cluster gives no answer ({_line(error)})") from error
+        found = defaultdict[str, list[Handle]](list)
+        for handle, host in list(self._components.values()):
+            actor = actors.get(host._actor_id.hex())
+            if actor and actor["State"] != "DEAD" and (node := actor["Address"]["NodeID"]):
+                found["" if node == here else node].append(handle)
+        return dict(found)
 
     def want(self, cpus: int) -> None:
+        self._wants = cpus > 0
         importlib.import_module("ray.autoscaler.sdk").request_resources(num_cpus=cpus)
 
     def put(self, value: Any) -> Ref:
@@ -224,6 +230,9 @@ class RayEngine:
         return pid
 
     def close(self) -> None:
+        if self._wants:  # the wish would outlive us, and with it the machines
+            with suppress(Exception):
+                self.want(0)
         if self._own:
             for host in self._hosts.values():
                 ray.kill(host)

@@ -93,7 +93,7 @@ def call_roll(engine: Engine, config: RunConfig, spec: EnvSpec) -> dict[str, Rep
 
 
 def _answers(engine: Engine, mark: str, folder: str, where: str) -> Iterator[tuple[str, Report]]:
-    hosts = {name: room.host for name, room in engine.rooms().items() if name}
+    hosts = {name: room.host for name, room in engine.rooms().items() if name and not room.leaving}
     witnesses: Mapping[str, Handle] = {
         node: engine.start(f"witness-{i}", Needs(cpus=0, node=node), Witness) for i, node in enumerate(hosts)
     }

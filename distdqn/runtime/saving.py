@@ -77,14 +77,19 @@ class Saving:
     def ask(self) -> None:
         """Saves when it is time, and evaluates when that is due and the evaluator is free."""
         self.go_on()
-        now, calls, config = self.system.wall.monotonic(), self.system.calls, self.system.config
+        now, config = self.system.wall.monotonic(), self.system.config
         free = "evaluator" not in self.system.handles or self.system.joined("evaluator")
-        evaluate = now >= self._next_evaluation and free and not any(calls.of(method) for method in PLAYING)
+        evaluate = now >= self._next_evaluation and free and not self.playing
         if (evaluate or now >= self._next_save) and not self.saving:
             self._next_save = now + config.checkpoint.every_seconds
             if evaluate:
                 self._next_evaluation = now + (config.evaluation.every_seconds or float("inf"))
             self.save(evaluate)
+
+    @property
+    def playing(self) -> bool:
+        """True while the evaluator plays."""
+        return any(self.system.calls.of(method) for method in PLAYING)
 
     def save(self, evaluate: bool, final: bool = False) -> None:
         """Asks the learner for its state, to be saved and, if `evaluate`, evaluated."""

@@ -174,6 +174,9 @@ class SimulatedEngine:
     def rooms(self) -> dict[str, Room]:
         return {}  # nobody looks at what is not there
 
+    def residents(self) -> dict[str, list[Handle]]:
+        return {}
+
     def want(self, cpus: int) -> None:
         """Nobody makes machines here."""
 

@@ -70,5 +70,18 @@ class Endless(gymnasium.Env):  # type: ignore[type-arg]
         return np.zeros(2, np.float32), 1.0, False, False, {}
 
 
+class Slow(Endless):
+    """Takes ten milliseconds for a step as long as there is a file `flag`, and none after that."""
+
+    def __init__(self, flag: str, render_mode: str | None = None) -> None:
+        self.flag = Path(flag)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self.flag.exists():
+            time.sleep(0.01)
+        return super().step(action)
+
+
 gymnasium.register("FaultyOnce-v0", FaultyOnce)
 gymnasium.register("Endless-v0", Endless)
+gymnasium.register("Slow-v0", Slow)

@@ -67,9 +67,13 @@ def test_and_for_less_when_the_actors_wait_for_long() -> None:
     clock.now += 1
     assert c.change(room=4, playing=16, starting=0, **WAITING) == Change(retire=2, cpus=14)
     clock.now += WAITS_S
-    assert c.change(room=4, playing=14, starting=0, **BUSY) == Change(start=4)
+    assert c.change(room=4, playing=14, starting=0, **BUSY) == Change()  # the machine is to get empty
+    assert c.change(room=4, playing=13, starting=0, **BUSY) == Change(start=1)
     clock.now += WAITS_S
     assert c.change(room=4, playing=6, starting=0, **WAITING) == Change()  # actors.min
+    assert c.change(room=4, playing=14, starting=0, **STARVED) == Change()
+    clock.now += STARVES_S
+    assert c.change(room=4, playing=14, starting=0, **STARVED) == Change(start=4, cpus=17)  # it is needed after all
     unasked, clock = crew()
     clock.now += 10 * WAITS_S
     assert unasked.change(room=0, playing=16, starting=0, **WAITING) == Change()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distdqn.runtime.engine import Beside, ComponentFailed, ComponentLost, DataLost, Engine, Handle, Needs
+from distdqn.runtime.engine import Beside, ComponentFailed, ComponentLost, DataLost, Engine, Handle, Needs, Room
 from distdqn.runtime.local import LocalEngine
 
 PROCESS = Needs(cpus=0)
@@ -295,7 +295,7 @@ def test_components_are_closed_once() -> None:
 def test_what_a_component_needs_is_asked_of_single_machines() -> None:
     from distdqn.runtime.joining import no_room
 
-    nodes = [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}]
+    nodes = [Room("a", 4, 0), Room("b", 2, 1)]
     assert no_room(nodes, 6, 1, [Needs(2, 1), Needs(4)]) is None
     assert no_room(nodes, 7, 1, []) == (
         "the run asks for 7 CPUs, that cluster has 6; lower actors.count or add machines"

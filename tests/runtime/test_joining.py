@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from distdqn.config import ConfigError
-from distdqn.runtime.joining import refuse_unsafe, token, used
+from distdqn.runtime.joining import refuse_unsafe, token
 
 ROOT = Path(__file__).resolve().parents[2]
 JOIN = """
@@ -229,15 +229,3 @@ def test_rays_own_cluster_without_tokens() -> None:
             "distdqn: engine.unauthenticated=false: "
         )
         assert call("mine", "-c", JOIN, address, "true") == (0, "a/b", "")
-
-
-def test_so_many_machines_are_used_and_stay_the_same() -> None:
-    def node(name: str, host: str, alive: bool = True, **has: float) -> dict[str, object]:
-        return {"NodeID": name, "NodeManagerHostname": host, "Alive": alive, "Resources": has}
-
-    nodes = [node("a", "z", CPU=4), node("b", "y", CPU=4), node("c", "x", CPU=4, GPU=1), node("d", "w", memory=1)]
-    nodes.append(node("e", "v", False, CPU=4))
-    assert used(nodes, None, "a", []) == ["a", "c", "b"]  # e has gone, d has no cores
-    assert used(nodes, 2, "a", []) == ["a", "c"]
-    assert used(nodes, 2, "a", ["b", "e"]) == ["b", "a"]  # who was there stays, whoever joins
-    assert used(nodes, 9, "none", []) == ["c", "b", "a"]

@@ -81,7 +81,8 @@ class Cluster(LocalEngine):
 
     def rooms(self) -> dict[str, Room]:
         others = {name: Room(name, 2, 0, free=1) for name in self.names}
-        return {"": Room("here", 2, 0), **others, "idle": Room("idle", 2, 0, free=2)}  # nobody is there yet
+        empty = {"idle": Room("idle", 2, 0, free=2), "leaving": Room("leaving", 2, 0, leaving=True)}  # nobody is there
+        return {"": Room("here", 2, 0), **others, **empty}
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         name = handle.name.removeprefix("probe-")

@@ -9,7 +9,7 @@ import pytest
 from distdqn.config import ConfigError, EngineConfig, LearnerConfig, ReplayConfig, RunConfig
 from distdqn.runtime.engine import Room
 from distdqn.runtime.placing import Plan, plan
-from distdqn.runtime.preflight import bytes_per_transition
+from distdqn.runtime.preflight import bytes_per_transition, drawn_bytes
 from distdqn.runtime.rollcall import Report, Software
 from distdqn.types import EnvSpec
 
@@ -22,10 +22,16 @@ CONFIG = RunConfig(
 SHARD = bytes_per_transition(CONFIG, SPEC) * 1000
 
 
-def planned(machines: dict[str, tuple[float, float, bool, float]], device: str = "auto") -> Plan:
+def planned(
+    machines: dict[str, tuple[float, float, bool, float]], device: str = "auto", stores: dict[str, float] | None = None
+) -> Plan:
     """`machines`: cores, GPUs, whether PyTorch computes on them, and how many shards fit into nine tenths of what is
-    free."""
-    rooms = {name: Room(f"host{name}", cores, gpus) for name, (cores, gpus, _, _) in machines.items()}
+    free. `stores`: bytes of their object stores."""
+    store = stores or {}
+    rooms = {
+        name: Room(f"host{name}", cores, gpus, store=store.get(name, 0))
+        for name, (cores, gpus, _, _) in machines.items()
+    }
     reports = {
         name: Report(rooms[name].host, Software("", "", "", ""), int(fit * SHARD / 0.9) + 100, uses, True, True)
         for name, (_, _, uses, fit) in machines.items()
@@ -58,3 +64,14 @@ def test_shards_are_beside_the_learner_as_far_as_memory_and_cores_go() -> None:
     away = {"": (64, 0, False, 99), "a": (4, 1, True, 99)}
     assert planned(away) == Plan(1, "a", 2)
     assert planned({"a": (16, 0, False, 9), "": (0, 0, False, 9)}).beside == 0
+
+
+def test_an_object_store_that_is_small_for_the_learner_is_said() -> None:
+    need, plain = drawn_bytes(CONFIG, SPEC), (16, 0, False, 9)
+    machines = {"": plain, "a": (16, 1, True, 9)}
+    assert planned(machines, stores={"": 1, "a": need}).remark == ""  # the learner is on a
+    said = planned(machines, stores={"": need, "a": need - 1}).remark
+    assert "hosta's object store holds" in said and f"--object-store-memory={need}" in said
+    assert "host's object store" in planned({"": plain, "b": plain}, stores={"": 1, "b": need}).remark
+    said = planned({"": plain, "a": (16, 2, False, 9)}, stores={"": 1}).remark
+    assert said.startswith("the GPU of hosta is not used: PyTorch there cannot; the learner may want")

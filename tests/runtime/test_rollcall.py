@@ -27,7 +27,8 @@ class Cluster(LocalEngine):
         self.differences, self.killed, self.paths = differences, list[str](), list[str]()
 
     def rooms(self) -> dict[str, Room]:
-        return {"": Room("here", 1, 0), **{str(i): Room(f"far{i}", 1, 0) for i in range(len(self.differences))}}
+        others = {str(i): Room(f"far{i}", 1, 0) for i in range(len(self.differences))}
+        return {"": Room("here", 1, 0), **others, "leaving": Room("leaving", 1, 0, leaving=True)}  # is not asked
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         assert method == "report"
