@@ -49,6 +49,8 @@ class Components:
         self.handles: dict[str, Handle] = {}
         self.told_to_stop = self.stopping = False
         self._silent_starts = 0
+        self.make_room: Callable[[int], None] = lambda cpus: None
+        """Called with the CPUs of a learner that waits for room, while nobody else can go on."""
         self._start: dict[str, Callable[[int], None]] = {}
 
     def starts(self, component: str, start: Callable[[int], None]) -> None:
@@ -136,6 +138,8 @@ class Components:
                 placeless += WAIT_SECONDS
                 if placeless == ROOM_SECONDS:
                     self.event("the learner waits for room in the cluster")
+                if placeless % ROOM_SECONDS == 0:
+                    self.make_room(self.config.learner.threads)
             else:
                 self._silent_starts = 0
                 return answer

@@ -76,7 +76,7 @@ class Drain:
         for name, handle in present.items():
             if name.startswith("actor"):
                 self.experience.let_go(handle)
-            elif handle not in self._tried and (self._shared or not name.startswith("shard")):
+            elif handle not in self._tried and self._may_move(name):
                 if self._fits(name):
                     self._move(handle, any(other in self.experience.going for other in there))
                 self.experience.held |= not self._rooms or self._fits(name)
@@ -88,6 +88,12 @@ class Drain:
             self.system.event(f"{host}, where this run's driver is, is to leave: the run is saved, and goes on for now")
             self.saving.save(evaluate=False)
 
+    def _may_move(self, name: str) -> bool:
+        """Whether nothing is lost by it at present."""
+        if name == "evaluator":
+            return not self.saving.playing
+        return name == "learner" or (self._shared and self.system.joined(name))
+
     def _fits(self, name: str) -> bool:
         """Whether some machine that stays has room for the component `name`."""
         gpus = self.system.roster.gpus if name == "learner" else 0
@@ -96,16 +102,14 @@ class Drain:
 
     def _move(self, handle: Handle, busy: bool) -> None:
         """Starts a component anew, the learner once nobody there is `busy` giving back work."""
-        name = handle.name
-        if name == "learner":
-            if not busy:
-                self._move_learner(handle)
-        elif name == "evaluator":
-            if not self.saving.playing:
-                self._start_anew(handle)
-        elif self.system.joined(name):
+        if handle.name == "evaluator":
+            self._start_anew(handle)
+        elif handle.name != "learner":
             self._tried.add(handle)
+            self._rooms = {}
             self.system.begin(self._move_shard(handle))
+        elif not busy:
+            self._move_learner(handle)
 
     def _move_shard(self, handle: Handle) -> Task:
         """What it has acknowledged is on the disk that all share; for the rest its successor is asked again."""

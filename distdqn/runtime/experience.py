@@ -33,6 +33,8 @@ class Experience:
         system.starts("actor", self.start_actor)
         following = system.config.actors.count == "auto"
         self._staff = Staff(system, self.start_actor, self.let_go, self.going) if following else None
+        if self._staff:
+            system.make_room = self._staff.make_room
 
     def start(self) -> None:
         """Starts the actors."""

@@ -226,16 +226,14 @@ class RayEngine:
         ray.kill(host)  # Ray would wait for it to leave, which takes seconds on a busy machine
 
     def pid(self, handle: Handle) -> int:
-        pid: int = ray.get(self._components[handle.name][1].pid.remote())
-        return pid
+        return int(ray.get(self._components[handle.name][1].pid.remote()))
 
     def close(self) -> None:
         if self._wants:  # the wish would outlive us, and with it the machines
             with suppress(Exception):
                 self.want(0)
-        if self._own:
-            for host in self._hosts.values():
-                ray.kill(host)
+        for host in self._hosts.values() if self._own else ():
+            ray.kill(host)
         self._components.clear()
         self._hosts.clear()
         ray.shutdown()

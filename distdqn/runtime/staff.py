@@ -44,11 +44,12 @@ class Staff:
         playing = [handle for handle in there.values() if s.calls.has_answered(handle)]
         self._without = {
             h: self._without.get(h, 0) + 1
-            for h in there.values()
+            for h in s.handles.values()
             if not s.calls.has_answered(h) and not s.engine.placed(h)
         }
+        without = [handle for handle, looks in self._without.items() if looks >= PATIENCE]
         spare = len(there) - s.config.actors.min
-        gone = [handle for handle, looks in self._without.items() if looks >= PATIENCE][: max(0, spare)]
+        gone = [handle for handle in without if handle.name in there][: max(0, spare)]
         for handle in gone:
             self.let_go(handle)
         starting = len(there) - len(playing) - len(gone)
@@ -57,26 +58,40 @@ class Staff:
         if change.cpus is not None:
             s.engine.want(change.cpus + s.config.other_cpus)
             s.event(f"the cluster is asked for room for {change.cpus // s.config.actors.threads} actors")
-        for handle in self._by_machine(playing)[: change.retire]:
+        waits = 0 if self.going else sum(s.roster.cpus_for(h.name) for h in without if h.name not in there)
+        retired = self._spare(playing, waits) if waits else self._by_machine(playing)[: change.retire]
+        for handle in retired:
             self.let_go(handle)
         taken = {*s.handles, *(handle.name for handle in self.going)}
         free = (i for i in range(s.config.actors.places) if f"actor-{i}" not in taken)
         for _, index in zip(range(change.start), free, strict=False):
             self.start(index)
-        if (less := change.retire + len(gone)) or change.start:
+        if (less := len(retired) + len(gone)) or change.start:
             many, verb = (change.start, "join") if change.start else (less, "leave")
             moved = f"{many} actors {verb}" if many > 1 else f"1 actor {verb}s"
             s.event(f"{moved}, {len(there) + change.start - less} in all")
 
+    def make_room(self, cpus: int) -> None:
+        """Ends actors at once for a learner that waits for room, and for which everybody waits."""
+        playing = [h for name, h in self.system.handles.items() if name.startswith("actor-")]
+        for handle in self._spare(playing, cpus):
+            del self.system.handles[handle.name]
+            self.system.engine.kill(handle)
+
+    def _spare(self, playing: list[Handle], cpus: int) -> list[Handle]:
+        """Whose cores others may have."""
+        actors = self.system.config.actors
+        return self._by_machine(playing)[: max(0, min(-(-cpus // actors.threads), len(playing) - actors.min))]
+
     def _by_machine(self, playing: list[Handle]) -> list[Handle]:
-        """Those first without whom a machine is the sooner empty, and can be given back."""
-        order = dict[Handle, tuple[int, int]]()
+        """Those first without whom a machine is the sooner empty, and can be given back, or has room."""
+        order, nowhere = dict[Handle, tuple[int, int, str]](), (len(self.system.handles), 0, "")
         with suppress(NoAnswer):
-            for there in self.system.engine.residents().values():
+            for machine, there in self.system.engine.residents().items():
                 actors = [handle for handle in there if handle.name.startswith("actor")]
                 others = sum(not handle.name.startswith(("actor", "probe")) for handle in there)
-                order |= dict.fromkeys(actors, (others, len(actors)))
-        return sorted(playing, key=lambda handle: (*order.get(handle, (0, 0)), -_place(handle)))
+                order |= dict.fromkeys(actors, (others, len(actors), machine))
+        return sorted(playing, key=lambda handle: (*order.get(handle, nowhere), -_place(handle)))
 
     def _room(self) -> int:
         """Actors for which cores are free that nobody else waits for."""

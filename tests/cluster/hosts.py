@@ -102,10 +102,11 @@ class Hosts:
         own = space(self._inits[i])
         return [process for process in psutil.process_iter() if space(process.pid) == own]
 
-    def crossed(self, i: int) -> int:
-        """Bytes that host i has received and sent so far."""
+    def crossed(self, i: int) -> tuple[int, int]:
+        """Bytes that host i has sent and received so far; what it has sent came in at the other end of its cable."""
         counted = Path(f"/sys/class/net/dqv{i}/statistics")
-        return sum(int((counted / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+        sent, received = (int((counted / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+        return sent, received
 
     def rate(self, i: int, limit: str) -> None:
         """Lets no more through the cable of host i, either way: 100mbit."""

@@ -37,10 +37,17 @@ class RayCluster:
         cpus: of each host.
         first: who joins at once; none: all.
         dashboard: the head takes jobs at `dashboard`, http://HOST:8265, and gives them time to save.
+        autoscaling: what Ray's autoscaler is to go by. more: environment variables.
     """
 
     def __init__(
-        self, hosts: Hosts, cpus: Mapping[int, int], first: Iterable[int] = (), dashboard: bool = False
+        self,
+        hosts: Hosts,
+        cpus: Mapping[int, int],
+        first: Iterable[int] = (),
+        dashboard: bool = False,
+        autoscaling: Path | None = None,
+        **more: str,
     ) -> None:
         self.hosts, self.address = hosts, f"{hosts.address(1)}:{PORT}"
         self.dashboard = f"http://{hosts.address(1)}:8265" if dashboard else ""
@@ -55,7 +62,9 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             **(DASHBOARD if dashboard else {}),
             **NOTICED,
+            **more,
         }
+        self._autoscaling = [f"--autoscaling-config={autoscaling}"] if autoscaling else []
         self._cpus = cpus
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
         for i in first or hosts.names:
@@ -66,7 +75,7 @@ class RayCluster:
     def join(self, i: int) -> None:
         """Starts Ray on host i."""
         head = ["--head", f"--port={PORT}", f"--include-dashboard={bool(self.dashboard)}", "--dashboard-host=0.0.0.0"]
-        where = head if i == 1 else [f"--address={self.address}"]
+        where = [*head, *self._autoscaling] if i == 1 else [f"--address={self.address}"]
         more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus[i]}"]
         more += ["--object-store-memory=300000000", "--block"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *more]
@@ -90,6 +99,13 @@ class RayCluster:
         )
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment})
         return int(done.stdout or 0)
+
+    def leave(self, i: int) -> subprocess.Popen[bytes]:
+        """Tells Ray on host i to end, as schedulers do: it drains the machine for half a minute at the most, and ends
+        as soon as nothing is on it any more, and with it the process that this gives."""
+        (start,) = psutil.Process(self._raylets[i].pid).children()
+        start.terminate()
+        return self._raylets[i]
 
     def components(self, i: int) -> set[str]:
         """The kinds of components on host i, which are at work or wait for it."""

@@ -40,12 +40,20 @@ def up() -> Iterator[Callable[..., RayCluster]]:
 
 
 @contextmanager
-def training(cluster: RayCluster, folder: Path, *keys: str, experiment: str = "catch") -> Iterator[Path]:
-    """The folder of a run that learns; it is told to end where this is left, and has saved."""
+def training(
+    cluster: RayCluster,
+    folder: Path,
+    *keys: str,
+    experiment: str = "catch",
+    since: str = "learner_updates",
+    beyond: int = 50,
+) -> Iterator[Path]:
+    """The folder of a run in which a metric is `beyond` that number; it is told to end where this is left, and has
+    saved."""
     trained, out = folder / "run", folder / "out"
     process = cluster.train(f"experiment={experiment}", *KEYS, *keys, f"run_dir={trained}", log=out)
     try:
-        wait_for(lambda: last(trained, "learner_updates") > 50, "learning", process, 300)
+        wait_for(lambda: last(trained, since) > beyond, since, process, 300)
         yield trained
         code = told(process)
         assert code == 3, out.read_text()
@@ -106,22 +114,99 @@ def test_actors_follow_the_machines_that_join_and_go(up: Callable[..., RayCluste
         wait_for(lambda: said("3 actors leave, 3 in all"), "those who have no room", seconds=120)
 
 
-@pytest.mark.parametrize("frames", [42, 84])
-def test_what_crosses_the_network_is_packed(up: Callable[..., RayCluster], tmp_path: Path, frames: int) -> None:
+def test_a_machine_that_drains_gives_its_work_back_first(up: Callable[..., RayCluster], tmp_path: Path) -> None:
+    cluster = up(cpus={1: 1, 2: 10, 3: 10})  # no room for the learner beside the driver
+    with training(cluster, tmp_path, "learner.threads=2", "actors.count=4", "checkpoint.every_seconds=5") as trained:
+        (at,) = (i for i in (1, 2, 3) if "learner" in cluster.components(i))
+        wait_for(lambda: {"actor", "shard"} <= cluster.components(at), "actors there", seconds=60)
+        before, start = last(trained, "learner_updates"), time.monotonic()
+        ray = cluster.leave(at)
+        gone = f"nothing of this run is on node{at} any more"
+        wait_for(lambda: gone in (tmp_path / "out").read_text(), "it is empty", seconds=60)
+        empty = time.monotonic() - start
+        ray.wait(timeout=60)
+        ended = time.monotonic() - start
+        wait_for(lambda: last(trained, "learner_updates") > before + 200, "learning", seconds=60)
+        learned = time.monotonic() - start
+        print(f"drained: empty after {empty:.1f} s, Ray ended after {ended:.1f} s, learning after {learned:.1f} s")
+        print("\n".join(line for line in (tmp_path / "out").read_text().splitlines() if "node" in line))
+        restarts = [last(trained, f"faults/{kind}_restarts") for kind in ("actor", "shard", "learner", "evaluator")]
+        assert not any(restarts) and last(trained, "replay/dropped") == 0
+        assert "learner" in cluster.components(5 - at) and not cluster.components(at)
+
+
+@pytest.mark.parametrize(("frames", "most"), [(42, 100), (84, 300)])
+def test_what_crosses_the_network_is_packed(
+    up: Callable[..., RayCluster], tmp_path: Path, frames: int, most: int
+) -> None:
+    """The learner and the shards are on host 1, the actors on 2 and 3. Before learning begins there is one version of
+    the weights and no draw, so that what those two send is experience, and what drives it."""
     cluster = up(cpus={1: 3, 2: 3, 3: 3})
-    for i in (1, 2, 3):
-        cluster.hosts.rate(i, "100mbit")
-    with training(cluster, tmp_path, f"env.frame_size={frames}", "actors.count=4", experiment="pong") as trained:
-        before = (
-            cluster.hosts.crossed(2) + cluster.hosts.crossed(3),
-            last(trained, "env_steps"),
-            last(trained, "learner_updates"),
+    keys = (f"env.frame_size={frames}", "actors.count=4", "learner.threads=1", "evaluation.threads=1")
+    idle = Crossed(cluster)
+    time.sleep(20)
+    idle.end()
+    with training(
+        cluster, tmp_path, *keys, "replay.min_size=26000", experiment="pong", since="replay/emitted", beyond=3000
+    ) as trained:
+        assert "actor" not in cluster.components(1)
+        played = Crossed(cluster, trained)
+        wait_for(lambda: last(trained, "replay/emitted") > 22000, "playing", seconds=200)
+        played.end()
+        packed = last(trained, "replay/journal_bytes") / last(trained, "replay/stored")
+        assert last(trained, "learner_updates") == 0
+        wait_for(lambda: last(trained, "learner_updates") > 50, "learning", seconds=200)
+        learned = Crossed(cluster, trained)
+        time.sleep(30)
+        learned.end()
+        assert last(trained, "learner_updates") > 50
+        assert not {"learner", "shard"} & (cluster.components(2) | cluster.components(3))
+        drawn = last(trained, "replay/bytes_out_per_s")
+    print(f"\n{frames}: bytes a transition: packed {packed:.1f}, sent by the actors' hosts {played.sent:.1f}")
+    print(f"to them {played.received:.1f}, while learning sent {learned.sent:.1f} and to them {learned.received:.1f}")
+    print(f"idle: {idle.bytes_sent / 20:.0f} B/s from them and {idle.bytes_received / 20:.0f} to them")
+    print(f"{played} | {learned} | drawn beside the learner {drawn / 1e6:.1f} MB/s")
+    assert packed < played.sent < most and learned.sent < most
+
+
+class Crossed:
+    """What the actors' hosts, 2 and 3, send and receive while `trained` plays, from the moment of one of its records to
+    that of another."""
+
+    def __init__(self, cluster: RayCluster, trained: Path | None = None) -> None:
+        self._cluster, self._trained = cluster, trained
+        self._before = self._now()
+
+    def _now(self) -> tuple[float, int, int, float]:
+        emitted = before = last(self._trained, "replay/emitted") if self._trained else 0.0
+        while self._trained and emitted == before:
+            time.sleep(0.02)
+            emitted = last(self._trained, "replay/emitted")
+        pairs = [self._cluster.hosts.crossed(i) for i in (2, 3)]
+        return time.monotonic(), sum(sent for sent, _ in pairs), sum(got for _, got in pairs), emitted
+
+    def end(self) -> None:
+        """From here on nothing is counted any more."""
+        now = self._now()
+        self.seconds, self.bytes_sent, self.bytes_received, self.transitions = (
+            after - before for after, before in zip(now, self._before, strict=True)
         )
-        time.sleep(40)
-        crossed = cluster.hosts.crossed(2) + cluster.hosts.crossed(3) - before[0]
-        steps, updates = last(trained, "env_steps") - before[1], last(trained, "learner_updates") - before[2]
-        print(f"{frames}: {crossed / 40e6:.2f} MB/s, {crossed / steps:.0f} bytes a transition, {updates:.0f} updates")
-        assert steps > 0 and updates > 0
+
+    @property
+    def sent(self) -> float:
+        """Bytes a transition."""
+        return self.bytes_sent / self.transitions
+
+    @property
+    def received(self) -> float:
+        """Bytes a transition."""
+        return self.bytes_received / self.transitions
+
+    def __str__(self) -> str:
+        return (
+            f"{self.transitions:.0f} transitions in {self.seconds:.1f} s, {self.bytes_sent} B sent, "
+            f"{self.bytes_received} B received"
+        )
 
 
 def test_a_machine_that_differs_is_one_line_before_anything_starts(

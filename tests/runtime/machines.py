@@ -28,6 +28,7 @@ class Cluster(LocalEngine):
         self.leaving = set[str]()
         self.starts, self.pending = list[str](), dict[Ref, Handle]()
         self.playing, self.lost = dict[Ref, Handle](), list[str]()
+        self.asked = dict[Ref, Handle]()
 
     def rooms(self) -> dict[str, Room]:
         if self.headless:
@@ -56,6 +57,7 @@ class Cluster(LocalEngine):
 
     def call(self, handle: Handle, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         refs = super().call(handle, method, *args, returns=returns)
+        self.asked[refs[-1]] = handle
         if method == "packed_rollout":
             self.playing[refs[-1]] = handle
         return refs
@@ -70,15 +72,25 @@ class Cluster(LocalEngine):
 
     def ready(self, handle: Handle) -> Ref:
         ref = super().ready(handle)
-        self.pending[ref] = handle
+        self.asked[ref] = self.pending[ref] = handle
         return ref
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Ref]:
-        ready = [ref for ref in refs if ref not in self.pending or self.placed(self.pending[ref])]
+        ready = [ref for ref in refs if self._answers(ref)]
         played = [ref for ref in ready if ref in self.playing]
         for ref in played[:1]:
             del self.playing[ref]
         return [ref for ref in ready if ref not in played[1:]]
+
+    def fetch(self, ref: Ref, timeout: float | None = None) -> Any:
+        if timeout is not None and not self._answers(ref):
+            raise TimeoutError
+        return super().fetch(ref, timeout)
+
+    def _answers(self, ref: Ref) -> bool:
+        """Not before there is room for whom it was asked of."""
+        asked = self.asked[ref]
+        return ref.error is not None or self._components[asked.name] == (asked, None) or self.placed(asked)
 
     def kill(self, handle: Handle) -> None:
         self.at.pop(handle.name, None)

@@ -61,3 +61,25 @@ def test_who_is_retired_gives_what_it_plays_and_the_cluster_is_told(
     assert progress.faults["actor_restarts"] == 0 and progress.count["emitted"] == progress.count["stored"]
     assert cluster.wanted == [3 + 7, 3 + 6]
     assert "2 actors join, 8 in all" in events and events.count("1 actor leaves, 7 in all") == 1
+
+
+def test_actors_make_room_for_those_of_whom_there_is_but_one(tmp_path: Path) -> None:
+    cluster, seen = Cluster(**{"far": 4, "": 4}), list[list[int]]()
+
+    def happens(rollouts: int, there: Callable[[], list[int]]) -> None:
+        seen.append(there())
+        if rollouts == 30:
+            assert [cluster.at[name] for name in ("learner", "shard-0", "evaluator")] == ["far"] * 3
+            cluster.vanish("far")
+
+    keys = (
+        "actors.envs_per_actor=2",
+        "actors.rollout_steps=16",
+        "learner.batch_size=16",
+        "learner.samples_per_insert=1",
+    )
+    coordinator, events = trained(tmp_path, cluster, happens, 80 * 32, *keys, "checkpoint.every_seconds=10")
+    assert seen[29] == [0, 1, 2, 3, 4] and seen[-1] == [1, 2]
+    assert cluster.at["learner"] == cluster.at["shard-0"] == ""
+    assert "the learner waits for room in the cluster" in events
+    assert coordinator.system.progress.count["lost"] == 0
