@@ -38,10 +38,15 @@ def prepare_device(config: LearnerConfig, pixels: bool, deterministic: bool) -> 
             two runs of a seed give the same bits there.
     """
     device = pick_device(config.device)
-    exact = config.precision == "float32" or (config.precision == "auto" and not pixels)
+    if device.type == "cuda":
+        set_precision(exact=config.precision == "float32" or (config.precision == "auto" and not pixels))
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
+            torch.use_deterministic_algorithms(True)
+    return device
+
+
+def set_precision(exact: bool) -> None:
+    """All parts compute in float32, or in TF32."""
     for part in _PARTS:
         part.fp32_precision = "ieee" if exact else "tf32"
-    if deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
-        torch.use_deterministic_algorithms(True)
-    return device

@@ -29,19 +29,25 @@ def test_devices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "pixels", "parts"),
+    ("precision", "pixels", "exact"),
     [
-        ("float32", True, "ieee"),
-        ("tf32", False, "tf32"),
-        ("bfloat16", False, "tf32"),
-        ("auto", True, "tf32"),
-        ("auto", False, "ieee"),
+        ("float32", True, True),
+        ("tf32", False, False),
+        ("bfloat16", False, False),
+        ("auto", True, False),
+        ("auto", False, True),
     ],
 )
-def test_one_key_says_how_exactly_all_parts_compute(precision: str, pixels: bool, parts: str) -> None:
+def test_one_key_says_how_exactly_all_parts_compute(
+    monkeypatch: pytest.MonkeyPatch, precision: str, pixels: bool, exact: bool
+) -> None:
+    device.set_precision(not exact)
     prepare_device(learner_config(device="cpu", precision=precision), pixels, deterministic=True)
-    assert [part.fp32_precision for part in device._PARTS] == [parts] * 3
-    assert not torch.are_deterministic_algorithms_enabled(), "a CPU needs no slower ones"
+    assert {part.fp32_precision for part in device._PARTS} == {"tf32" if exact else "ieee"}, "a CPU is left alone"
+    assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(device, "pick_device", lambda name: torch.device("cuda"))
+    prepare_device(learner_config(device="cuda", precision=precision), pixels, deterministic=False)
+    assert {part.fp32_precision for part in device._PARTS} == {"ieee" if exact else "tf32"}
 
 
 def test_automatic_bfloat16_is_for_pixels_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
