@@ -6,11 +6,11 @@
 #   launch/gpu_check.sh --seconds 540 run_dir=DIR learner.device=cuda:0
 #   launch/gpu_check.sh --seconds 300 learner.device=cpu           rehearses it where there is no GPU
 #
-# Sets up a virtual environment where there is none. PYTHON=python3 takes a Python that has everything already.
+# Sets up a virtual environment where there is none. DISTDQN_PYTHON=python3 takes one that has all.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
 
-python="${PYTHON:-}"
+python="${DISTDQN_PYTHON:-}"
 if [ -z "$python" ]; then
     set_up_venv dev
     python="$venv/bin/python"
