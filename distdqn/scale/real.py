@@ -1,6 +1,7 @@
 """The door `distdqn scale` without `--simulate`: real runs on real machines, or those that are there already."""
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from distdqn.config.scale import node_counts
 from distdqn.config.stored import as_typed, load_config
 from distdqn.record.console import make_console
 from distdqn.report.results import runs_in
+from distdqn.runtime.run import FAILED, STOPPED
 from distdqn.scale import table
 from distdqn.scale.experiment import AGAIN, Experiment, Method, Trial, TrialFailed
 from distdqn.scale.main import plain, software
@@ -28,12 +30,17 @@ def run(overrides: list[str], method: Method, out: Path | None, plot: Path | Non
     with console.status("asking the cluster"):
         experiment = Experiment(texts, counts, method)
     trials = list[Trial]()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the run at hand must not outlive us
     try:
         for trial in experiment.run(lambda line: console.print(line, highlight=False)):
             trials.append(trial)
+            console.print(f"    {trial.outcome.frames_per_s:,.0f} frames/s", highlight=False)
     except TrialFailed as error:
         print(f"distdqn: {error}", file=sys.stderr)
-        return 1
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"distdqn: stopped; the same command with run_dir={experiment.folder} goes on", file=sys.stderr)
+        return STOPPED
     config = experiment.config
     title = f"{config.name}, {'strong' if method.strong else 'weak'} scaling"
     figures = {"config": as_typed(config), "method": asdict(method)}

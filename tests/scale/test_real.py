@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -146,3 +149,24 @@ def test_what_has_been_measured_is_not_run_again(monkeypatch: pytest.MonkeyPatch
     speeds = [(trial.nodes, trial.label, trial.outcome.frames_per_s) for trial in found.run(said.append)]
     assert speeds == [(1, "1", 1000), (2, "1", 2000), (1, "again", 2000)]
     assert [run.name for run in began] == ["nodes-2-1", "nodes-1-again"] and len(said) == 2
+
+
+def test_who_is_interrupted_is_told_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(self: Experiment, run: Path, texts: list[str]) -> None:
+        if run.name == "nodes-2-1":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        records(run, 1000.0, hosts=1, actors=2)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Experiment, "_rehearse", lambda self: None)
+    monkeypatch.setattr(Experiment, "_train", train)
+    try:
+        assert main(["scale", "nodes=1,2", *CATCH, f"run_dir={tmp_path}/all", "--warm-up", "10"]) == 3
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+    assert "1,000 frames/s" in said.out
+    assert said.err == f"distdqn: stopped; the same command with run_dir={tmp_path}/all goes on\n"
