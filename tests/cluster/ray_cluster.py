@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.cluster.hosts import Hosts
+from tests.cluster.hosts import Hosts, run
 from tests.runtime.helpers import ROOT, wait_for
 
 PORT = 6379
@@ -67,19 +67,24 @@ class RayCluster:
         self._autoscaling = [f"--autoscaling-config={autoscaling}"] if autoscaling else []
         self._cpus = cpus
         self._raylets: dict[int, subprocess.Popen[bytes]] = {}
-        for i in first or hosts.names:
-            self.join(i)
-            patience = 240 if dashboard else 90
-            wait_for(lambda: self.machines() == len(self._raylets), f"{i} machines", self._raylets[i], patience)
+        head, *others = first or hosts.names
+        for joining in filter(None, ([head], others)):  # who joins a head finds one
+            for i in joining:
+                self.join(i)
+            try:
+                wait_for(self._all_there, f"{len(self._raylets)} machines", seconds=300)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self._said()}") from None
 
-    def join(self, i: int) -> None:
-        """Starts Ray on host i."""
+    def join(self, i: int) -> subprocess.Popen[bytes]:
+        """Starts Ray on host i, which lasts as long as the process that this gives."""
         head = ["--head", f"--port={PORT}", f"--include-dashboard={bool(self.dashboard)}", "--dashboard-host=0.0.0.0"]
         where = [*head, *self._autoscaling] if i == 1 else [f"--address={self.address}"]
         more = [f"--node-ip-address={self.hosts.address(i)}", f"--num-cpus={self._cpus[i]}"]
         more += ["--object-store-memory=300000000", "--block"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *more]
         self._raylets[i] = self.spawn(i, *command, log=self.log)
+        return self._raylets[i]
 
     def spawn(self, i: int, *command: object, log: Path, **more: str) -> subprocess.Popen[bytes]:
         """Starts a process on host i that may join the cluster."""
@@ -90,6 +95,16 @@ class RayCluster:
         """`distdqn train` on host i, which joins."""
         where = f"engine.address={self.address}"
         return self.spawn(i, sys.executable, "-m", "distdqn.cli", "train", *keys, where, log=log, PYTHONUNBUFFERED="1")
+
+    def _all_there(self) -> bool:
+        gone = [i for i, raylet in self._raylets.items() if raylet.poll() is not None]
+        assert not gone, f"Ray does not start on {gone}"
+        return self.machines() == len(self._raylets)
+
+    def _said(self) -> str:
+        """The last words of Ray, and of the head's dashboard."""
+        dashboard = "/tmp/ray/session_latest/logs/dashboard.log"
+        return self.log.read_text()[-3000:] + run(*self.hosts.on(1, "tail", "-n", "20", dashboard), check=False)
 
     def machines(self) -> int:
         """How many have joined."""

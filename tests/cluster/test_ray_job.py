@@ -45,7 +45,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 def call(environment: dict[str, str], folder: Path, *command: str) -> str:
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout} {done.stderr}"
     return done.stdout
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import hosts as module
-from tests.cluster.hosts import Hosts
-from tests.runtime.helpers import ROOT, metrics
+from tests.cluster.conftest import cluster_only
+from tests.cluster.hosts import Hosts, run
+from tests.cluster.ray_cluster import RayCluster
+from tests.runtime.helpers import metrics, wait_for
 
-why = "launch/test.sh --cluster runs it"
-if os.environ.get("DISTDQN_CLUSTER"):
-    why = module.missing()
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(bool(why), reason=why)]
+pytestmark = cluster_only()
 KEYS = (
     "experiment=catch",
     "budget.env_frames=100000000",
@@ -34,56 +28,30 @@ KEYS = (
     "metrics_port=9400",
     "metrics_host=10.77.0.11",
 )
-PORT = 6379
+FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
-    """Three, on which Ray runs, with the head on the first."""
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
-    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT)}
-    environment |= {f"RAY_health_check_{name}_ms": "2000" for name in ("period", "timeout")}
-    environment |= {"RAY_health_check_failure_threshold": "3", "PYTHONUNBUFFERED": "1"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = Hosts(3)
+def cluster() -> Iterator[RayCluster]:
+    hosts = Hosts(3)
     try:
-        for i in made.names:
-            where = [f"--address={made.address(1)}:{PORT}"] if i > 1 else ["--head", f"--port={PORT}"]
-            common = ("--num-cpus=2", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
-            address = f"--node-ip-address={made.address(i)}"
-            made.spawn(
-                i, sys.executable, "-m", "ray.scripts.scripts", "start", *where, address, *common, log=log(tmp_path)
-            )
-            wait_for(
-                lambda i=i: log(tmp_path).read_text().count("Ray runtime started") == i, f"Ray on host {i}", tmp_path
-            )
-        yield made
+        made = RayCluster(hosts, cpus={1: 2, 2: 2, 3: 2})
+        try:
+            yield made
+        finally:
+            made.close()
     finally:
-        made.close()
+        hosts.close()
 
 
-def log(folder: Path) -> Path:
-    return folder / "out"
-
-
-def wait_for(condition: Callable[[], Any], what: str, folder: Path, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"no {what}: {log(folder).read_text()[-1000:]}"
-        time.sleep(0.5)
-
-
-def test_every_machine_is_watched_until_it_is_gone(hosts: Hosts, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    address = f"engine.address={hosts.address(1)}:{PORT}"
-    command = (sys.executable, "-m", "distdqn.cli", "train", *KEYS, address, f"run_dir={run}")
-    driver = hosts.spawn(1, *command, log=log(tmp_path))
+def test_every_machine_is_watched_until_it_is_gone(cluster: RayCluster, tmp_path: Path) -> None:
+    trained, hosts = tmp_path / "run", cluster.hosts
+    driver = cluster.train(*KEYS, f"run_dir={trained}", log=tmp_path / "out")
 
     def seen() -> dict[str, set[str]]:
         """The figures of each machine in the newest record that has any."""
-        record: dict[str, Any] = next((r for r in reversed(metrics(run)) if any("node/" in name for name in r)), {})
+        records = reversed(metrics(trained))
+        record: dict[str, Any] = next((r for r in records if any("node/" in name for name in r)), {})
         found: dict[str, set[str]] = {}
         for name in record:
             if name.startswith("node/"):
@@ -91,14 +59,13 @@ def test_every_machine_is_watched_until_it_is_gone(hosts: Hosts, tmp_path: Path)
         return found
 
     figures = {"cpu", "memory", "shared_memory", "received", "sent"}
-    wait_for(lambda: seen() == dict.fromkeys(("node1", "node2", "node3"), figures), "figures of all", tmp_path)
-    record = next(r for r in reversed(metrics(run)) if "node/node2/received" in r)
-    assert sum(record[f"node/{name}/received"] for name in hosts.names.values()) > 0
-    fetch = hosts.on(2, "curl", "-s", f"http://{hosts.address(1)}:9400/metrics")
-    page = subprocess.run(fetch, capture_output=True, text=True).stdout
-    assert all(f'distdqn_node_cpu{{run="catch",seed="1",host="{name}"}} ' in page for name in hosts.names.values())
+    names = ("node1", "node2", "node3")
+    wait_for(lambda: seen() == dict.fromkeys(names, figures), "figures of all", driver, seconds=300)
+    record = next(r for r in reversed(metrics(trained)) if "node/node2/received" in r)
+    assert sum(record[f"node/{name}/received"] for name in names) > 0
+    page = run(*hosts.on(2, sys.executable, "-c", FETCH, f"http://{hosts.address(1)}:9400/metrics"))
+    assert all(f'distdqn_node_cpu{{run="catch",seed="1",host="{name}"}} ' in page for name in names)
 
     hosts.cut(3)
-    wait_for(lambda: set(seen()) == {"node1", "node2"}, "end of node3", tmp_path)
-    assert driver.poll() is None
+    wait_for(lambda: set(seen()) == {"node1", "node2"}, "end of node3", driver, seconds=300)
     hosts.mend(3)
