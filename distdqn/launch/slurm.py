@@ -55,7 +55,8 @@ def script(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run], **mo
     log = folder / ("job-%A_%a.log" if others else "job-%j.log")
     blocks = [_options(site, head, name, log, more)]
     if actors.nodes:
-        blocks += ["#SBATCH hetjob", _options(site, actors, name, log, {})]
+        # a name of its own: jobs of one name that run one at a time would here wait for each other
+        blocks += ["#SBATCH hetjob", _options(site, actors, f"{name}-actors", log, {})]
     return fill(
         (Path(__file__).with_name("slurm.sbatch")).read_text(),
         {
@@ -65,7 +66,8 @@ def script(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run], **mo
             "folder": shlex.quote(str(folder)),
             "python": shlex.quote(sys.executable),
             "head_cpus": str(head.cpus),
-            "steps": "\n".join(steps) or "    :  # one machine",
+            "software": shlex.quote(str(Path(__file__).with_name("software.py"))),
+            "steps": " &&\n".join(steps) or "    :  # one machine",
             "nodes": str(head.nodes + actors.nodes),
             "requeue": "yes" if site.requeue else "no",
         },

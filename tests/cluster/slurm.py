@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.hosts import NET, Hosts, run
+from tests.cluster.hosts import NET, WITH_US, Hosts, run
 from tests.runtime.helpers import wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -34,13 +34,13 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
-KillWait=20
+KillWait=60
 MinJobAge=3600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=2,batch_sched_delay=1,bf_hetjob_immediate
 NodeName=node[1-{number}] NodeAddr={net}.[11-{last}] CPUs={cpus} RealMemory=4000
-PartitionName=low Nodes=node[1-{number}] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
+PartitionName=low Nodes=node[1-{number}] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=120
 PartitionName=high Nodes=node[1-{number}] MaxTime=60 PriorityTier=10 PreemptMode=OFF
 """
 
@@ -72,10 +72,14 @@ class Slurm:
         self._started: list[subprocess.Popen[bytes]] = []
         self._munge()
         login = f"hostname login; mount --bind {hosts.folder}/hosts /etc/hosts; exec slurmctld -D"
-        self._start(["unshare", "--uts", "--mount", "bash", "-c", login], "ctld")
-        for i, name in hosts.names.items():
-            self._start(hosts.on(i, "slurmd", "-D", "-N", name), name)
-        wait_for(lambda: self("sinfo", "-h", "-t", "idle", "-p", "low", "-o", "%D").strip() == str(number), "nodes")
+        try:
+            self._start([*WITH_US, "unshare", "--uts", "--mount", "bash", "-c", login], "ctld")
+            for i, name in hosts.names.items():
+                self._start(hosts.on(i, "slurmd", "-D", "-N", name), name)
+            wait_for(self._idle, "nodes")
+        except AssertionError as error:
+            self.close()
+            raise AssertionError(f"Slurm does not start: {error}\n{self._said()}") from None
 
     def _munge(self) -> None:
         folder = Path("/run/munge")
@@ -89,6 +93,11 @@ class Slurm:
         with open(self.folder / f"{name}.out", "ab") as out:
             more: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "env": self.environment}
             self._started.append(subprocess.Popen(command, **more))
+
+    def _said(self) -> str:
+        """The last words of its daemons."""
+        paths = sorted((*self.folder.glob("*.out"), *self.folder.glob("*.log")))
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-500:]}" for path in paths)
 
     def __call__(self, *command: object) -> str:
         """Output of one of Slurm's commands."""
@@ -104,10 +113,28 @@ class Slurm:
         """How often a job was put back into the queue."""
         return int(self("scontrol", "show", "job", job).partition("Restarts=")[2].split()[0])
 
+    def minutes(self, job: str) -> int:
+        """How many whole ones a job has run for."""
+        hours, minutes, _ = self("scontrol", "show", "job", job).partition("RunTime=")[2].split()[0].split(":")
+        return 60 * int(hours) + int(minutes)
+
+    def limit(self, job: str, minutes: int) -> None:
+        """Gives a job another time limit. It is warned when Slurm next looks, every 30 s."""
+        run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}", env=self.environment)
+
+    def _idle(self) -> bool:
+        return self("sinfo", "-h", "-t", "idle", "-p", "low", "-o", "%D").strip() == str(len(self.hosts.names))
+
+    def clear(self) -> None:
+        """Ends all jobs, and waits until they have."""
+        for state in ("PENDING", "RUNNING"):
+            self("scancel", f"--state={state}")
+        wait_for(self._idle, "idle nodes")
+
     def close(self) -> None:
         """Ends all jobs and daemons."""
-        self("scancel", "--state=RUNNING")
-        self("scancel", "--state=PENDING")
+        for state in ("PENDING", "RUNNING"):
+            self("scancel", f"--state={state}")
         for process in self._started:
             process.terminate()
         for process in self._started:

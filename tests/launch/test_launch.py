@@ -169,6 +169,9 @@ def test_a_sweep_over_two_kinds_of_nodes_is_a_job_for_each_run(
     assert [driver(text)[4] for text in texts] == ["seed=0", "seed=1", "seed=2"]
     heads = [options(text.partition("hetjob")[0]) for text in texts]
     assert [f"--job-name=catch-{i % 2}" in head for i, head in enumerate(heads)] == [True] * 3
+    # a singleton waits for others of its name, and all parts of a job wait with the first one
+    others = [options(text.partition("hetjob")[2]) for text in texts]
+    assert [f"--job-name=catch-{i % 2}-actors" in other for i, other in enumerate(others)] == [True] * 3
     assert all("--dependency=singleton" in head and "--array" not in " ".join(head) for head in heads)
 
 
