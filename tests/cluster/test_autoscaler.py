@@ -75,7 +75,7 @@ def test_machines_come_when_the_learner_starves_and_go_when_actors_wait(cluster:
         *("actors.count=auto", "actors.autoscale=true", "actors.max=3", "actors.envs_per_actor=8"),
         *("learner.threads=1", "evaluation.threads=1", "replay.shards=1"),
     )
-    more = ("replay.shards=1", "learner.samples_per_insert=8", f"run_dir={run}", f"engine.address={cluster.address}")
+    more = ("replay.shards=1", "learner.samples_per_insert=64", f"run_dir={run}", f"engine.address={cluster.address}")
     command = (sys.executable, "-c", TRAIN, "train", "experiment=cartpole", *KEYS, *keys, *more)
     process = cluster.spawn(1, *command, log=out, PYTHONUNBUFFERED="1")
 
@@ -83,7 +83,7 @@ def test_machines_come_when_the_learner_starves_and_go_when_actors_wait(cluster:
         return lambda: text in out.read_text()
 
     try:
-        wait_for(said("1 actor joins, 1 in all"), "an actor on the head", process, 120)
+        wait_for(lambda: last(run, "learner_updates") > 50, "learning", process, 180)
         start = time.monotonic()
         wait_for(lambda: cluster.machines() == 2, "a machine more", process, 180, every=1)
         came = time.monotonic() - start
