@@ -144,29 +144,27 @@ def test_what_crosses_the_network_is_packed(
     cluster = up(cpus={1: 3, 2: 3, 3: 3})
     keys = (f"env.frame_size={frames}", "actors.count=4", "learner.threads=1", "evaluation.threads=1")
     idle = Crossed(cluster)
-    time.sleep(20)
+    time.sleep(10)
     idle.end()
-    with training(
-        cluster, tmp_path, *keys, "replay.min_size=26000", experiment="pong", since="replay/emitted", beyond=3000
-    ) as trained:
-        assert "actor" not in cluster.components(1)
+    more = {"experiment": "pong", "since": "replay/emitted", "beyond": 2000}
+    with training(cluster, tmp_path, *keys, "replay.min_size=20000", **more) as trained:  # type: ignore[arg-type]
+        where = {i: cluster.components(i) & {"actor", "shard", "learner"} for i in (1, 2, 3)}
+        assert where == {1: {"learner", "shard"}, 2: {"actor"}, 3: {"actor"}}
         played = Crossed(cluster, trained)
-        wait_for(lambda: last(trained, "replay/emitted") > 22000, "playing", seconds=200)
+        wait_for(lambda: last(trained, "replay/emitted") > 16000, "playing", seconds=200)
         played.end()
         packed = last(trained, "replay/journal_bytes") / last(trained, "replay/stored")
         assert last(trained, "learner_updates") == 0
         wait_for(lambda: last(trained, "learner_updates") > 50, "learning", seconds=200)
         learned = Crossed(cluster, trained)
-        time.sleep(30)
+        time.sleep(20)
         learned.end()
-        assert last(trained, "learner_updates") > 50
-        assert not {"learner", "shard"} & (cluster.components(2) | cluster.components(3))
         drawn = last(trained, "replay/bytes_out_per_s")
-    print(f"\n{frames}: bytes a transition: packed {packed:.1f}, sent by the actors' hosts {played.sent:.1f}")
-    print(f"to them {played.received:.1f}, while learning sent {learned.sent:.1f} and to them {learned.received:.1f}")
-    print(f"idle: {idle.bytes_sent / 20:.0f} B/s from them and {idle.bytes_received / 20:.0f} to them")
-    print(f"{played} | {learned} | drawn beside the learner {drawn / 1e6:.1f} MB/s")
-    assert packed < played.sent < most and learned.sent < most
+    print(f"\n{frames}: packed {packed:.1f} bytes a transition")
+    for what, seen in (("idle", idle), ("experience alone", played), ("learning", learned)):
+        print(f"{what}: {seen}")
+    print(f"drawn on host 1, beside the learner: {drawn / 1e6:.2f} MB/s")
+    assert packed < played.sent < most
 
 
 class Crossed:
@@ -203,9 +201,11 @@ class Crossed:
         return self.bytes_received / self.transitions
 
     def __str__(self) -> str:
+        each = "" if not self.transitions else f", a transition {self.sent:.1f} and {self.received:.1f}"
+        sent, received = self.bytes_sent / self.seconds, self.bytes_received / self.seconds
         return (
-            f"{self.transitions:.0f} transitions in {self.seconds:.1f} s, {self.bytes_sent} B sent, "
-            f"{self.bytes_received} B received"
+            f"{self.transitions:.0f} transitions in {self.seconds:.1f} s; the actors' hosts sent {sent:.0f} B/s and "
+            f"received {received:.0f} B/s{each}"
         )
 
 
