@@ -15,7 +15,7 @@ import pytest
 from tests.cluster.conftest import KEYS, cluster_only
 from tests.cluster.hosts import Hosts, run
 from tests.cluster.ray_cluster import RayCluster, told
-from tests.runtime.helpers import ROOT, last, wait_for
+from tests.runtime.helpers import ROOT, last, metrics, wait_for
 
 pytestmark = cluster_only()
 
@@ -147,19 +147,21 @@ def test_what_crosses_the_network_is_packed(
     time.sleep(10)
     idle.end()
     more = {"experiment": "pong", "since": "replay/emitted", "beyond": 2000}
-    with training(cluster, tmp_path, *keys, "replay.min_size=20000", **more) as trained:  # type: ignore[arg-type]
-        where = {i: cluster.components(i) & {"actor", "shard", "learner"} for i in (1, 2, 3)}
-        assert where == {1: {"learner", "shard"}, 2: {"actor"}, 3: {"actor"}}
+    with training(cluster, tmp_path, *keys, "replay.min_size=60000", **more) as trained:  # type: ignore[arg-type]
+        where = {1: {"learner", "shard"}, 2: {"actor"}, 3: {"actor"}}
+        kinds = {"actor", "shard", "learner"}
+        wait_for(lambda: {i: cluster.components(i) & kinds for i in where} == where, "actors on both", seconds=30)
         played = Crossed(cluster, trained)
-        wait_for(lambda: last(trained, "replay/emitted") > 16000, "playing", seconds=200)
+        enough = last(trained, "replay/emitted") + 14000
+        wait_for(lambda: last(trained, "replay/emitted") > enough, "playing", seconds=200)
         played.end()
         packed = last(trained, "replay/journal_bytes") / last(trained, "replay/stored")
         assert last(trained, "learner_updates") == 0
-        wait_for(lambda: last(trained, "learner_updates") > 50, "learning", seconds=200)
+        wait_for(lambda: last(trained, "learner_updates") > 0, "learning", seconds=200)
         learned = Crossed(cluster, trained)
         time.sleep(20)
         learned.end()
-        drawn = last(trained, "replay/bytes_out_per_s")
+        drawn = sum(record.get("replay/bytes_out_per_s", 0.0) for record in metrics(trained)[-20:]) / 20
     print(f"\n{frames}: packed {packed:.1f} bytes a transition")
     for what, seen in (("idle", idle), ("experience alone", played), ("learning", learned)):
         print(f"{what}: {seen}")
