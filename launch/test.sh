@@ -2,10 +2,13 @@
 # Format, lint, types and tests, after setting up a virtual environment where there is none. Arguments go to pytest;
 # without any, Pong is also trained for a minute by all its processes, as a user would.
 #
-# --cluster first: those too that need several hosts, a Slurm and sshd, which are made of this machine, by root.
+# --cluster first: after the others, or with what is named, also those on several hosts, with a Slurm and sshd, which are
+# made of this machine, by root. What they need is installed where that goes; those that lack something say so, and are
+# skipped.
 #
 #   launch/test.sh
-#   launch/test.sh --cluster tests/cluster
+#   launch/test.sh --cluster
+#   launch/test.sh --cluster tests/cluster/test_slurm.py
 #   launch/test.sh tests/replay -k tree
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
@@ -41,7 +44,7 @@ all_tests() {
     "$venv/bin/python" -m pytest -q tests/runtime >"$log" 2>&1 </dev/null &
     set +m
     trap "kill $! 2>/dev/null || true" EXIT
-    "$venv/bin/python" -m pytest -q --ignore=tests/runtime || others=$?
+    "$venv/bin/python" -m pytest -q --ignore=tests/runtime "${without[@]}" || others=$?
     wait $! || runtime=$?
     trap - EXIT
     cat -- "$log"
@@ -49,22 +52,65 @@ all_tests() {
     [ "$others" = 0 ] && [ "$runtime" = 0 ]
 }
 
+# What tests on several hosts take beside root. Those that lack something say so, and are skipped.
+needs_of_hosts() {
+    local packages=(slurmctld slurmd slurm-client munge iproute2 openssh-server openssh-client rsync) ray
+    if [ "$(id -u)" != 0 ]; then return; fi
+    if ! dpkg --status "${packages[@]}" >/dev/null 2>&1; then
+        say "installing ${packages[*]}"
+        { timeout 300 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq \
+            --no-install-recommends "${packages[@]}"; } >/dev/null </dev/null || say "they cannot be installed"
+    fi
+    ray="$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("ray"))')"
+    if ! "$venv/bin/python" -c 'import aiohttp_cors, opencensus' 2>/dev/null; then
+        say "installing ray[default], whose dashboard takes jobs"
+        timeout 600 "$venv/bin/python" -m pip install -qq "ray[default]==$ray" || say "it cannot be installed"
+    fi
+    export DISTDQN_OTHER_PYTHON="$venv/other/bin/python"
+    if ! (cd / && "$DISTDQN_OTHER_PYTHON" -c 'import numpy, psutil, ray') 2>/dev/null; then
+        make_other_python "$ray" || say "there is no Python of another version, or it gets no Ray"
+    fi
+}
+
+make_other_python() {  # VERSION of Ray
+    local ours candidate
+    ours="$("$venv/bin/python" -c 'import sys; print(sys.version_info[:2])')"
+    for candidate in python3 python3.{13..11} /usr/bin/python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3; do
+        "$candidate" - 2>/dev/null <<PYTHON || continue
+import ensurepip, sys
+sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) or sys.version_info[:2] == $ours)
+PYTHON
+        say "installing Ray for $("$candidate" --version)"
+        "$candidate" -m venv --clear "$venv/other" &&
+            timeout 600 "$venv/other/bin/python" -m pip install -qq "ray==$1" numpy psutil
+        return
+    done
+    return 1
+}
+
+cluster=no without=() within=()
 if [ "${1-}" = --cluster ]; then
     shift
-    export DISTDQN_CLUSTER=1
-    needed=(slurmctld slurmd slurm-client munge iproute2 openssh-server openssh-client rsync)
-    if ! dpkg --status "${needed[@]}" >/dev/null 2>&1; then
-        say "installing ${needed[*]}"
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends "${needed[@]}"
-    fi
+    cluster=yes without=(--ignore=tests/cluster)
 fi
 set_up_venv dev
 cd -- "$root"
 step format "$venv/bin/ruff" format --check .
 step lint "$venv/bin/ruff" check .
 step types "$venv/bin/mypy"
-if [ $# = 0 ]; then step "a minute of Pong" train_pong; fi
-if [ $# = 0 ]; then step tests all_tests; else step tests "$venv/bin/python" -m pytest -q "$@"; fi
+if [ $# = 0 ]; then
+    step "a minute of Pong" train_pong
+    step tests all_tests
+    if [ $cluster = yes ]; then
+        set -- tests/cluster -s --durations=0  # with their figures
+        within=(timeout --foreground --signal=INT --kill-after=120 3600)
+    fi
+fi
+if [ $cluster = yes ]; then
+    needs_of_hosts
+    export DISTDQN_CLUSTER=1
+fi
+if [ $# -gt 0 ]; then step "tests $*" "${within[@]}" "$venv/bin/python" -m pytest -q "$@"; fi
 if [ ${#failed[@]} -gt 0 ]; then
     printf -v names ', %s' "${failed[@]}"
     say "failed: ${names:2}"

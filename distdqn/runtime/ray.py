@@ -44,9 +44,10 @@ import ray
 import ray.exceptions as errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+_worker: Any = importlib.import_module("ray._private.worker")
+_worker.print_to_stdstream = lambda *words, **more: None  # pages about its processes, beside the screen; calls say it
 _FULL = (errors.ObjectStoreFullError, errors.OutOfDiskError)
 _DATA = (errors.ObjectLostError, errors.OwnerDiedError, errors.ObjectFetchTimedOutError)
-
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 _Host = ray.remote(max_restarts=0)(Host)
@@ -289,8 +290,7 @@ def _there(refs: list[Ref]) -> list[Ref]:
 
 def _method(host: Any, title: str, returns: int) -> Callable[..., Any]:
     """How to call `host`, whose process has the `title` meanwhile: "ray::actor.rollout". Made once: it is slow."""
-    bound: Callable[..., Any] = host.call.options(num_returns=returns, name=title).remote
-    return bound
+    return host.call.options(num_returns=returns, name=title).remote
 
 
 def _line(error: BaseException) -> str:
