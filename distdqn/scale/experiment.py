@@ -21,7 +21,7 @@ from distdqn.scale.outcome import Outcome
 from distdqn.scale.simulation import NEVER, at_nodes
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the metrics of a run."""
+"""Seconds between two looks at the metrics of a run, at the least."""
 LEAVE_SECONDS = 120.0
 """A run that is told to end may take so long to save."""
 AGAIN = "again"
@@ -138,8 +138,11 @@ class Experiment:
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:
-            while process.poll() is None and not self._enough(run):
-                time.sleep(LOOK_EVERY)
+            while process.poll() is None:
+                start = time.monotonic()
+                if self._enough(run):
+                    break
+                time.sleep(max(LOOK_EVERY, 20 * (time.monotonic() - start)))  # the metrics of hours are long
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -6,8 +6,8 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,20 @@ class RayCluster:
                 raylet.wait(timeout=20)
             raylet.kill()
             raylet.wait()
+
+
+@contextmanager
+def on_hosts(number: int, **more: Any) -> Iterator[RayCluster]:
+    """A cluster on so many hosts of its own; `more`: as `RayCluster` takes it."""
+    hosts = Hosts(number)
+    try:
+        made = RayCluster(hosts, **more)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        hosts.close()
 
 
 def told(process: subprocess.Popen[bytes], seconds: float = 90) -> Any:

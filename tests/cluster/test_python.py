@@ -10,8 +10,7 @@ import pytest
 
 from tests.cluster import other_python
 from tests.cluster.conftest import KEYS, cluster_only
-from tests.cluster.hosts import Hosts
-from tests.cluster.ray_cluster import RayCluster
+from tests.cluster.ray_cluster import RayCluster, on_hosts
 from tests.runtime.helpers import wait_for
 
 pytestmark = cluster_only(also=other_python.missing)
@@ -20,15 +19,8 @@ pytestmark = cluster_only(also=other_python.missing)
 @pytest.fixture
 def cluster() -> Iterator[RayCluster]:
     """Of hosts 1 and 2; there is a third."""
-    hosts = Hosts(3)
-    try:
-        made = RayCluster(hosts, cpus={1: 4, 2: 4, 3: 4}, first=(1, 2))
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        hosts.close()
+    with on_hosts(3, cpus={1: 4, 2: 4, 3: 4}, first=(1, 2)) as made:
+        yield made
 
 
 def test_it_does_not_join_or_is_named_before_anything_starts(cluster: RayCluster, tmp_path: Path) -> None:

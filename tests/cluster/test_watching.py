@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import cluster_only
-from tests.cluster.hosts import Hosts, run
-from tests.cluster.ray_cluster import RayCluster
+from tests.cluster.hosts import run
+from tests.cluster.ray_cluster import RayCluster, on_hosts
 from tests.runtime.helpers import metrics, wait_for
 
 pytestmark = cluster_only()
@@ -33,15 +33,8 @@ FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], t
 
 @pytest.fixture
 def cluster() -> Iterator[RayCluster]:
-    hosts = Hosts(3)
-    try:
-        made = RayCluster(hosts, cpus={1: 2, 2: 2, 3: 2})
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        hosts.close()
+    with on_hosts(3, cpus={1: 2, 2: 2, 3: 2}) as made:
+        yield made
 
 
 def test_every_machine_is_watched_until_it_is_gone(cluster: RayCluster, tmp_path: Path) -> None:
