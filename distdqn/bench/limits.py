@@ -11,8 +11,8 @@ the CPU seconds m of carrying a transition or a sampled window through the engin
     cores     cores / (c_act + c_add + m_step
                        + ratio (c_sample + c_priority + c_learn + m_sample))
 
-because all CPU seconds that a step brings about must fit into the `cores` that there are. With a GPU, c_learn is
-left out of the last line. In one process (engine=local) everything happens one after the other instead:
+because all CPU seconds that a step brings about must fit into the `cores` that there are. With a GPU, c_learn are
+those of feeding it and of waiting for it. In one process (engine=local) everything happens one after the other instead:
 
     serial    1 / (w_act + w_add + ratio (w_sample + w_priority + w_learn))
 
@@ -52,14 +52,13 @@ class Costs:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a config and a machine decides the limit. `ratio` is in samples for each agent step; `gpu`: the
-    learner computes elsewhere; `serial`: all in one process."""
+    """What of a config and a machine decides the limit. `ratio` is in samples for each agent step; `serial`: all in one
+    process."""
 
     cores: int
     actors: int
     shards: int
     ratio: float
-    gpu: bool = False
     serial: bool = False
 
 
@@ -103,6 +102,6 @@ def cpu_of_a_step(costs: Costs, shape: Shape) -> dict[str, float]:
     return {
         "actor": k.act.cpu,
         "shard": k.add.cpu + ratio * (k.sample.cpu + k.priority.cpu),
-        "learner": 0.0 if shape.gpu else ratio * k.learn.cpu,
+        "learner": ratio * k.learn.cpu,
         "carrying": k.carry_step.cpu + ratio * k.carry_sample.cpu,
     }

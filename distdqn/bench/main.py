@@ -61,7 +61,7 @@ def _measure(config: RunConfig, spec: EnvSpec, seconds: float, console: Console)
         engine.close()
     learner, on_cpu = config.learner, stages.device == "cpu"
     ratio, serial = learner.samples_per_insert, config.engine.kind == "local"
-    shape = Shape(inspect().cores, config.actors.places, config.replay.shards, ratio, not on_cpu, serial)
+    shape = Shape(inspect().cores, config.actors.places, config.replay.shards, ratio, serial)
     costs = Costs(
         undisturbed(stages.act, config.actors.threads),
         undisturbed(stages.add),

@@ -4,6 +4,7 @@ import gc
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import psutil
@@ -113,6 +114,7 @@ class _Components:
         self.shard, self.rss_growth = _full_shard(config, spec, [s for s, _ in self.segments])
         self.batch = self.draw()
         self.learner = Learner(config.agent, config.learner, spec, config.seed)
+        self.published = 0, monotonic()
         self.env = make_env(config.env, slots, actors.threads, config.seed)
         self.env.reset()
         self.last = np.zeros(slots, bool)
@@ -158,7 +160,12 @@ class _Components:
         return len(key)
 
     def learn(self) -> int:
+        """With the weights that are published of it."""
         self.learner.update(0.0, self.batch)
+        config, (updates, at) = self.config.learner, self.published
+        if self.learner.updates >= updates + config.publish_period and monotonic() >= at + config.publish_seconds:
+            self.learner.weights()
+            self.published = self.learner.updates, monotonic()
         return len(self.batch)
 
 

@@ -102,13 +102,19 @@ class LearnerConfig(Section):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
     publish_period: int = number(8, 1)
-    """Gradient steps between two versions of the weights for the actors."""
+    """Gradient steps between two versions of the weights for the actors, at least."""
+    publish_seconds: float = number(0.0, 0)
+    """Seconds between them, at least: a fast learner need not hand out more versions than its actors can use. Lockstep
+    goes by gradient steps alone."""
     threads: int = number(1, 1, 256)
     """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
     one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
     spectrally normalized layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
+    capture: Literal["auto", "on", "off"] = "auto"
+    """Runs all updates of a call without waiting for the device; on a GPU, where `auto` does it, each is one captured
+    CUDA graph. One that is not finite is found at the end of the call, and made again with a look at each step."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     """tf32: on a GPU convolutions, matrix products and recurrent layers round their inputs to 10 bits. bfloat16: that
     and autocast of all but the last layers, faster and less exact. `auto`: for pixels, where the device computes in

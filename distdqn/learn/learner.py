@@ -10,13 +10,15 @@ from distdqn.config.section import build
 from distdqn.learn import optimizer as optimizers
 from distdqn.learn.auxiliary import AUXILIARIES, Auxiliary, Penalty
 from distdqn.learn.device import in_bfloat16, prepare_device
-from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
+from distdqn.learn.minibatch import Minibatch, join, on_cpu, split_parts
 from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
-from distdqn.learn.objective import Objective, horizon_at
+from distdqn.learn.objective import Horizon, Objective, horizon_at
 from distdqn.learn.pace import make_pace
 from distdqn.learn.pretrained import load_torso
+from distdqn.learn.program import Gradient, Program
 from distdqn.learn.report import Report
 from distdqn.learn.sequences import make_sequence_loss
+from distdqn.learn.staging import Staging
 from distdqn.learn.target import TargetUpdate
 from distdqn.learn.transitions import make_transition_loss
 from distdqn.nets.noisy import resample_noise
@@ -59,9 +61,11 @@ class Learner:
         shared = (p for a in self.auxiliaries.values() for p in a.shared)
         self.parameters = [*self.online.parameters(), *shared]
         self.optimizer = optimizers.make_optimizer(config.optimizer, self.parameters)
-        self.to_device = ToDevice(self.device)
+        self.to_device = Staging(self.device) if self.device.type == "cuda" else on_cpu
         self.generator, self.target_generator = torch.Generator(self.device), torch.Generator(self.device)
         self.updates = self.bad_in_a_row = 0
+        self.program: Program | None = None
+        self.may_capture = self._may_capture()
 
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
@@ -79,6 +83,13 @@ class Learner:
             found["novelty"] = NoveltyAuxiliary(agent.bonus, self.spec, self.seed, agent.sequence.burn_in)
         return {name: auxiliary.to(self.device) for name, auxiliary in found.items()}
 
+    def _may_capture(self) -> bool:
+        """Whether updates go through a `Program`, unless a part of the agent's needs the host in the middle of one."""
+        asks = any(type(a).learn is not Auxiliary.learn for a in self.auxiliaries.values())
+        return not asks and (
+            self.config.capture == "on" or (self.config.capture == "auto" and self.device.type == "cuda")
+        )
+
     def update(self, progress: float, *parts: Batch) -> tuple[Any, ...]:
         """One gradient step on each minibatch that `parts` make up together. Gives `Priorities` for each part, then
         `UpdateStats`. Rows of a skipped update get no priority.
@@ -87,28 +98,87 @@ class Learner:
             progress: share of the budget in [0, 1], for the learning-rate schedule.
             parts: what each shard drew, all with the same number of minibatches.
         """
-        report, positions = Report(parts), self.agent.sequence.length
+        report, positions = Report(parts, self.device), self.agent.sequence.length
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number
         self._center(parts)
-        minibatches = join_parts(parts)
+        minibatches = split_parts(parts)
         step_size = optimizers.set_learning_rate(self.optimizer, self.config.optimizer, self.updates, progress)
+        even = len({sum(map(len, rows)) for rows in minibatches}) == 1
+        done = self._at_once(self.program, minibatches, report) if self.program and even else 0
+        if done < len(minibatches):
+            self._one_by_one(minibatches[done:], report)
+        if self.may_capture and not self.program and report.names:  # the first updates made the optimizer's moments
+            self.program = self._program(report.names)
+        return *report.priorities(), report.stats(self.updates, positions, step_size)
+
+    def _at_once(self, program: Program, minibatches: list[list[Batch]], report: Report) -> int:
+        """Updates without a look at any before the last is on its way. Gives how many were made: not those from the
+        first on that was not finite."""
+        start = self.updates
+        program.begin(len(minibatches), sum(len(rows) for rows in minibatches[0]))
+        for number, batch in enumerate(self.to_device(minibatches), start):
+            self._seed_target(number)
+            self._seed_online(number)
+            program(batch, self._horizon(number))
+            if self.target_update.copy_due(number + 1):
+                self.target_update.copy_where(program.ok)
+            if self.target_update.reset_due(number + 1):
+                if start + len(program.read()) <= number:
+                    break
+                self._reset()
+        for row in (made := program.read()):
+            report.did(row.figures, row.priority)
+        self.updates += len(made)
+        self.bad_in_a_row *= not made
+        return len(made)
+
+    def _one_by_one(self, minibatches: list[list[Batch]], report: Report) -> None:
+        """Updates that are looked at, each before it is applied."""
         prepared = self.pace.prepared(self.to_device(minibatches), lambda: self.updates, self.target_update.jumps)
-        for arrays, (batch, ready) in zip(minibatches, prepared, strict=True):
-            self._fresh_noise()
-            found = self.objective.learn(ready, self.generator)
-            self.optimizer.zero_grad(set_to_none=True)
-            extra, metrics = self._beside(batch)
-            self.pace.backward(found.loss if extra is None else found.loss + extra)
-            norm = optimizers.clip_gradients(self.config.optimizer, self.parameters)
-            if bool(torch.isfinite(norm + found.loss.detach())):
-                self._step()
+        for rows, (batch, ready) in zip(minibatches, prepared, strict=True):
+            self._seed_online(self.updates)
+            outcome, norm, _ = found = self._gradient(batch, ready, may_read=True)
+            if bool(torch.isfinite(norm + outcome.loss.detach())):
+                self._apply()
+                self.updates += 1
+                self.bad_in_a_row = 0
+                if self.target_update.copy_due(self.updates):
+                    self.target_update.copy()
+                if self.target_update.reset_due(self.updates):
+                    self._reset()
+                figures = found.figures
                 for auxiliary in self.auxiliaries.values():
-                    metrics |= auxiliary.learn(batch)
-                report.did(found, norm, metrics)
+                    figures |= auxiliary.learn(batch)
+                report.did(figures, outcome.priority)
             else:
                 self.bad_in_a_row += 1
-                report.skip(found, norm, arrays.origin, self.bad_in_a_row >= self.config.max_bad_updates)
-        return *report.priorities(), report.stats(self.updates, positions, step_size)
+                report.skip(outcome, norm, join(rows).origin, self.bad_in_a_row >= self.config.max_bad_updates)
+
+    def _program(self, names: list[str]) -> Program:
+        def gradient(batch: Minibatch, horizon: Horizon) -> Gradient:
+            return self._gradient(batch, self._ready(batch, horizon), may_read=False)
+
+        generators = self.generator, self.target_generator
+        return Program(gradient, self._apply, self.optimizer, self.target_update.mixed, generators, names, self.device)
+
+    def _gradient(self, batch: Minibatch, ready: Any, may_read: bool) -> Gradient:
+        """The gradient of a minibatch of which `ready` was prepared; `may_read`: for the device."""
+        if self.agent.network.head.noisy:
+            resample_noise(self.online, 1, self.generator)
+        found = self.objective.learn(ready, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        extra, metrics = self._beside(batch)
+        self.pace.backward(found.loss if extra is None else found.loss + extra)
+        return Gradient(found, optimizers.clip_gradients(self.config.optimizer, self.parameters, may_read), metrics)
+
+    def _apply(self) -> None:
+        self.optimizer.step()
+        self.target_update.mix()
+
+    def _reset(self) -> None:
+        torch.manual_seed(self.generator.initial_seed())
+        self.target_update.shrink(self._network())
+        optimizers.forget_moments(self.optimizer)
 
     def _beside(self, batch: Minibatch) -> tuple[Tensor | None, dict[str, Tensor]]:
         """What the auxiliaries minimize beside the loss of Q, and their metrics."""
@@ -120,34 +190,30 @@ class Learner:
                 terms.append(auxiliary.weight * loss)
         return sum(terms[1:], terms[0]) if terms else None, metrics
 
-    def _step(self) -> None:
-        self.optimizer.step()
-        self.updates += 1
-        self.bad_in_a_row = 0
-        self.target_update.follow(self.updates)
-        if self.target_update.reset_due(self.updates):
-            torch.manual_seed(self.generator.initial_seed())
-            self.target_update.shrink(self._network())
-            self.optimizer.state.clear()
-
     def _center(self, parts: tuple[Batch, ...]) -> None:
         if self.updates == 0 and self.online.contrast:
             frames = torch.cat([torch.from_numpy(p.frames) for p in parts]).to(self.device)
             self.online.centre(frames)
             self.target.centre(frames)
 
+    def _horizon(self, number: int) -> Horizon:
+        return horizon_at(self.agent, number, self.config.reset.period)
+
     def _prepare(self, batch: Minibatch, number: int) -> Any:
         """What the loss of update `number` starts from, which no online weights go into."""
-        self.target_generator.manual_seed(self._seed_of(number, 1))
+        self._seed_target(number)
+        return self._ready(batch, self._horizon(number))
+
+    def _ready(self, batch: Minibatch, horizon: Horizon) -> Any:
         if self.agent.network.head.noisy:
             resample_noise(self.target, 1, self.target_generator)
-        horizon = horizon_at(self.agent, number, self.config.reset.period)
         return self.objective.prepare(batch, horizon, self.target_generator)
 
-    def _fresh_noise(self) -> None:
-        self.generator.manual_seed(self._seed_of(self.updates, 0))
-        if self.agent.network.head.noisy:
-            resample_noise(self.online, 1, self.generator)
+    def _seed_target(self, number: int) -> None:
+        self.target_generator.manual_seed(self._seed_of(number, 1))
+
+    def _seed_online(self, number: int) -> None:
+        self.generator.manual_seed(self._seed_of(number, 0))
         if self.agent.network.head.dropout:
             torch.manual_seed(self.generator.initial_seed())
 
@@ -182,3 +248,4 @@ class Learner:
             auxiliary.restore(state["auxiliaries"][name])
         self.updates = int(state["updates"])
         self.bad_in_a_row = 0
+        self.program = None  # its tensors are others now

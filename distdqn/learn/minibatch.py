@@ -1,7 +1,7 @@
 """From what the shards drew to minibatches on the learner's device."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,20 +24,24 @@ class Minibatch(StepRecord[Tensor]):
     importance: Tensor
 
 
-def join_parts(parts: Sequence[Batch]) -> list[Batch]:
-    """The minibatches that `parts`, one from each shard, make up together. Row order within a minibatch is that of the
-    shards, so `cut` can hand the priorities back."""
+def split_parts(parts: Sequence[Batch]) -> list[list[Batch]]:
+    """Of each minibatch that `parts`, one from each shard, make up together: its rows from each of them, uncopied."""
     updates = len(parts[0].sizes)
     if any(len(p.sizes) != updates for p in parts):
         raise ValueError("the shards drew different numbers of minibatches")
     bounds = [np.cumsum([0, *p.sizes]) for p in parts]
-    minibatches = []
-    for u in range(updates):
-        sizes = (sum(p.sizes[u] for p in parts),)
-        rows = [Batch(**take(p, slice(b[u], b[u + 1])), sizes=sizes) for p, b in zip(parts, bounds, strict=True)]
-        whole = rows[0] if len(rows) == 1 else Batch(**map_arrays(lambda *a: np.concatenate(a), *rows), sizes=sizes)
-        minibatches.append(whole)
-    return minibatches
+    return [
+        [Batch(**take(p, slice(b[u], b[u + 1])), sizes=(p.sizes[u],)) for p, b in zip(parts, bounds, strict=True)]
+        for u in range(updates)
+    ]
+
+
+def join(rows: Sequence[Batch]) -> Batch:
+    """One minibatch of its `rows` from each shard, in the order of the shards, so that `cut` can hand the priorities
+    back."""
+    if len(rows) == 1:
+        return rows[0]
+    return Batch(**map_arrays(lambda *a: np.concatenate(a), *rows), sizes=(sum(len(r) for r in rows),))
 
 
 def cut(parts: Sequence[Batch], values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -51,40 +55,10 @@ def cut(parts: Sequence[Batch], values: Sequence[np.ndarray]) -> list[np.ndarray
     return [np.concatenate(piece) for piece in pieces]
 
 
-class ToDevice:
-    """Minibatches as tensors. On CUDA each is pinned and copied on a stream of its own, one ahead of the
-    compute, so that the copy of the next overlaps with the update on this one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def __call__(self, minibatches: Sequence[Batch]) -> Iterator[Minibatch]:
-        """Yields the minibatches in order."""
-        if self.stream is None:
-            for m in minibatches:
-                yield _minibatch(m, torch.from_numpy)
-            return
-        compute = torch.cuda.current_stream(self.device)
-        ahead = self._copy(minibatches[0])
-        for i in range(len(minibatches)):
-            batch, done = ahead
-            if i + 1 < len(minibatches):
-                ahead = self._copy(minibatches[i + 1])
-            compute.wait_event(done)
-            for tensor in (batch.frames, *batch.steps.values(), batch.memory, batch.importance):
-                tensor.record_stream(compute)
-            yield batch
-
-    def _copy(self, arrays: Batch) -> tuple[Minibatch, torch.cuda.Event]:
-        assert self.stream is not None
-        with torch.cuda.stream(self.stream):
-            batch = _minibatch(arrays, lambda a: torch.from_numpy(a).pin_memory().to(self.device, non_blocking=True))
-            done = torch.cuda.Event()
-            done.record(self.stream)
-        return batch, done
-
-
-def _minibatch(batch: Batch, tensor: Callable[[np.ndarray], Tensor]) -> Minibatch:
-    steps = {name: tensor(array) for name, array in batch.steps.items()}
-    return Minibatch(tensor(batch.frames), steps, tensor(batch.memory), tensor(batch.importance))
+def on_cpu(minibatches: Sequence[Sequence[Batch]]) -> Iterator[Minibatch]:
+    """What `split_parts` gave, as tensors over the arrays where one shard drew a minibatch alone."""
+    for rows in minibatches:
+        whole = join(rows)
+        steps = {name: torch.from_numpy(array) for name, array in whole.steps.items()}
+        others = (torch.from_numpy(x) for x in (whole.memory, whole.importance))
+        yield Minibatch(torch.from_numpy(whole.frames), steps, *others)

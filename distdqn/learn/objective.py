@@ -15,10 +15,10 @@ from distdqn.learn.minibatch import Minibatch
 
 
 class Horizon(NamedTuple):
-    """How far a return looks: n steps, the discount of each."""
+    """How far a return looks: n steps, the discount of each, a number or, for each window, float32 `[B]`."""
 
     n: int
-    discount: float
+    discount: float | Tensor
 
 
 def horizon_at(agent: AgentConfig, update: int, reset_period: int | None) -> Horizon:
@@ -62,7 +62,7 @@ class Rewards:
             betas, discounts = (torch.as_tensor(x, dtype=torch.float32, device=device) for x in pairs)
             self.mixture = betas, discounts
 
-    def __call__(self, batch: Minibatch, discount: float) -> tuple[Tensor, Tensor | float]:
+    def __call__(self, batch: Minibatch, discount: float | Tensor) -> tuple[Tensor, Tensor | float]:
         """Rewards float32 `[B, L]`, and the discount of one step, one for all or `[B]`."""
         reward = transform_reward(batch.reward, self.config.reward)
         if self.mixture is None:

@@ -19,7 +19,7 @@ class CenteredRMSProp(Optimizer):
     gradients are small.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, decay: float, eps: float) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], lr: float | Tensor, decay: float, eps: float) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
@@ -43,26 +43,54 @@ class CenteredRMSProp(Optimizer):
             torch._foreach_clamp_min_(roots, 0.0)
             torch._foreach_add_(roots, group["eps"])
             torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
+            if isinstance(group["lr"], Tensor):
+                torch._foreach_div_(roots, -group["lr"])
+                torch._foreach_addcdiv_(params, grads, roots)
+            else:
+                torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
 
 
 def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone."""
-    params, lr = list(params), config.learning_rate
+    """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone.
+
+    On a CUDA device it can be captured: what changes from step to step is on the device, its learning rate too.
+    """
+    params = list(params)
+    cuda, device = params[0].is_cuda, params[0].device
+    lr = torch.tensor(config.learning_rate, device=device) if cuda else config.learning_rate
     epsilon = config.epsilon or (0.01 if config.kind == "rmsprop" else 1.5e-4)
     if config.kind == "adam":
-        return torch.optim.Adam(params, lr=lr, eps=epsilon, fused=True)
+        return torch.optim.Adam(params, lr=lr, eps=epsilon, fused=True, capturable=cuda)
     if config.kind == "adamw":
         groups = [
             {"params": [p for p in params if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=lr, eps=epsilon, fused=True)
+        return torch.optim.AdamW(groups, lr=lr, eps=epsilon, fused=True, capturable=cuda)
     if config.kind == "sgd":
-        return torch.optim.SGD(params, lr=lr, momentum=config.momentum)
+        return torch.optim.SGD(params, lr=lr, momentum=config.momentum, fused=cuda)
     if config.centered:
         return CenteredRMSProp(params, lr, config.decay, epsilon)
-    return torch.optim.RMSprop(params, lr, config.decay, epsilon, momentum=config.momentum)
+    return torch.optim.RMSprop(params, lr, config.decay, epsilon, momentum=config.momentum, capturable=cuda)
+
+
+def leaves_out(optimizer: Optimizer) -> bool:
+    """Whether its step itself changes nothing where its attribute `found_inf`, a scalar tensor, is 1."""
+    return bool(optimizer.defaults.get("fused"))
+
+
+def tensors_of(optimizer: Optimizer) -> list[Tensor]:
+    """All that a step changes: parameters, and moments where it has made a step before."""
+    moments = [x for state in optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
+    return [*(p for group in optimizer.param_groups for p in group["params"]), *moments]
+
+
+def forget_moments(optimizer: Optimizer) -> None:
+    """As before the first step, in place."""
+    for state in optimizer.state.values():
+        for moment in state.values():
+            if isinstance(moment, Tensor):
+                moment.zero_()
 
 
 def learning_rate(config: OptimizerConfig, updates: int, progress: float) -> float:
@@ -84,19 +112,26 @@ def set_learning_rate(optimizer: Optimizer, config: OptimizerConfig, updates: in
     """Gives `optimizer` its `learning_rate`, and the caller too."""
     lr = learning_rate(config, updates, progress)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
     return lr
 
 
-def clip_gradients(config: OptimizerConfig, params: list[nn.Parameter]) -> Tensor:
-    """Clips the gradients by value, then by norm; gives the norm in between, a scalar."""
+def clip_gradients(config: OptimizerConfig, params: list[nn.Parameter], may_read: bool = True) -> Tensor:
+    """Clips the gradients by value, then by norm; gives the norm in between, a scalar. `may_read`: this may wait for
+    the device to see whether there is anything to clip."""
     if config.max_grad_value is not None:
         torch.nn.utils.clip_grad_value_(params, config.max_grad_value, foreach=True)
     grads = [p.grad for p in params if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads, foreach=True)
     limit = config.max_grad_norm
-    if limit is not None and bool(norm > limit):  # within it, a pass over all gradients would multiply by 1
-        torch._foreach_mul_(grads, limit / (norm + 1e-6))
+    if limit is not None and may_read:
+        if bool(norm > limit):  # within it, a pass over all gradients would multiply by 1
+            torch._foreach_mul_(grads, limit / (norm + 1e-6))
+    elif limit is not None:
+        torch._foreach_mul_(grads, torch.where(norm > limit, limit / (norm + 1e-6), 1.0))
     return norm
 
 

@@ -14,19 +14,23 @@ from distdqn.types import Batch, Priorities, UpdateStats
 
 
 class Report:
-    """Takes in each update of one call, in order. `parts`: what each shard drew."""
+    """Takes in each update of one call, in order. `parts`: what each shard drew. `device`: where the means are made."""
 
-    def __init__(self, parts: Sequence[Batch]) -> None:
-        self.parts, self.start = parts, time.perf_counter()
+    def __init__(self, parts: Sequence[Batch], device: torch.device) -> None:
+        self.parts, self.device, self.start = parts, device, time.perf_counter()
         self.skipped, self.aborted, self.bad_batch = 0, False, dict[str, Any]()
         self._metrics: list[Mapping[str, Tensor]] = []
         self._priorities: list[Tensor] = []
 
-    def did(self, found: Outcome, norm: Tensor, metrics: Mapping[str, Tensor]) -> None:
-        """An update, the `norm` of its gradient, and the scalars `metrics` of what was learned beside."""
-        figures = {"loss": found.loss.detach(), "grad_norm": norm.detach(), "q_mean": found.q.mean()}
-        self._metrics.append({**figures, "td_abs": found.priority.mean(), **found.metrics, **metrics})
-        self._priorities.append(found.priority)
+    def did(self, figures: Mapping[str, Tensor], priority: Tensor) -> None:
+        """An update: scalars by name, and the new `priority` `[B]` of its rows."""
+        self._metrics.append(figures)
+        self._priorities.append(priority)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the scalars; none before the first update."""
+        return list(dict.fromkeys(name for metrics in self._metrics for name in metrics))
 
     def skip(self, found: Outcome, norm: Tensor, origin: np.ndarray, abort: bool) -> None:
         """An update that was left out: its loss or the `norm` of its gradient was not finite. Its rows get no
@@ -44,8 +48,8 @@ class Report:
 
     def stats(self, version: int, positions: int, learning_rate: float) -> UpdateStats:
         """The figures; `positions` of each window count as samples, `version` is the number of updates by now."""
-        names = list(dict.fromkeys(name for metrics in self._metrics for name in metrics))
-        means = [torch.stack([m[name] for m in self._metrics if name in m]).mean() for name in names]
+        names = self.names
+        means = [torch.stack([m[name].to(self.device) for m in self._metrics if name in m]).mean() for name in names]
         values = torch.stack(means).tolist() if means else []
         versions = np.concatenate([p.origin[:, 4] for p in self.parts])
         return UpdateStats(

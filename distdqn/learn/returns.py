@@ -22,14 +22,14 @@ class Unrolled(NamedTuple):
     values_t: Values
 
 
-def positions(batch: int, observations: int, length: int) -> Tensor:
+def positions(batch: int, observations: int, length: int, device: torch.device) -> Tensor:
     """Rows of the P = `batch` * `length` loss positions, the first ones of each window's observations, int64 `[P]`."""
-    return (torch.arange(batch)[:, None] * observations + torch.arange(length)).flatten()
+    windows, steps = (torch.arange(count, device=device) for count in (batch, length))
+    return (windows[:, None] * observations + steps).flatten()
 
 
 def rows_of(values: Values, rows: Tensor) -> Values:
     """The values in `rows` `[P]`."""
-    rows = rows.to(values.q.device)
     return Values(values.q[rows], *(None if x is None else x[rows] for x in (values.dist, values.tau)))
 
 
@@ -49,7 +49,7 @@ class NStep:
         if isinstance(discount, Tensor):
             discount = discount.unsqueeze(1)
         returns = n_step(windows(steps.reward), windows(steps.terminated), windows(steps.last), discount)
-        here = positions(len(steps), steps.reward.shape[1] + 1, self.length).to(steps.reward.device)
+        here = positions(len(steps), steps.reward.shape[1] + 1, self.length, steps.reward.device)
         later = here + returns.steps.flatten()
         selector = w.q[later] if bootstrap.needs_selector else None
         q_tm1 = w.values_t.q[here] if bootstrap.needs_previous else None

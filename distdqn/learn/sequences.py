@@ -83,7 +83,7 @@ def make_sequence_loss(config: AgentConfig, stack: int, online: QNetwork, target
         fields = {name: x[:, burn_in:] for name, x in {**batch.steps, "reward": reward}.items()}
         steps = replace(batch, steps=fields)
         goal = returns.goal(Unrolled(steps, values.q.detach(), values_t), discount, horizon.n)
-        chosen = rows_of(values, positions(b, observations, length))
+        chosen = rows_of(values, positions(b, observations, length, values.q.device))
         losses, priority = bellman.loss(chosen, steps.action[:, :length].flatten(), goal)
         real = ~later.dummy[:, :length]
         weighted = normalize_importance(batch.importance).unsqueeze(1) * losses.view(b, length) * real

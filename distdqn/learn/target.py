@@ -1,6 +1,7 @@
 """When and how the target network follows the online network."""
 
 import torch
+from torch import Tensor
 
 from distdqn.config import ResetConfig, TargetConfig
 from distdqn.nets.qnetwork import QNetwork
@@ -27,15 +28,29 @@ class TargetUpdate:
         """Whether the target network changes after so many updates."""
         return self.config.kind == "polyak" or updates % self.config.period == 0 or self.reset_due(updates)
 
+    def copy_due(self, updates: int) -> bool:
+        """Whether the target network becomes the online one after so many updates."""
+        return self.config.kind == "period" and updates % self.config.period == 0
+
     @torch.no_grad()
-    def follow(self, updates: int) -> None:
-        """Follows the online network after its update number `updates`."""
+    def copy_where(self, ok: Tensor) -> None:
+        """`copy` where the scalar `ok` is true."""
+        for own, other in zip(self.network.state_dict().values(), self.online.state_dict().values(), strict=True):
+            torch.where(ok, other, own, out=own)
+
+    @property
+    def mixed(self) -> list[Tensor]:
+        """What `mix` changes."""
+        polyak = self.config.kind == "polyak"
+        return [*self.network.parameters(), *self.network.buffers()] if polyak else []
+
+    @torch.no_grad()
+    def mix(self) -> None:
+        """Follows the online network by a little, after each update, where it does."""
         if self.config.kind == "polyak":
             torch._foreach_lerp_([*self.network.parameters()], [*self.online.parameters()], self.config.tau)
             for buffer, other in zip(self.network.buffers(), self.online.buffers(), strict=True):
                 buffer.copy_(other)
-        elif updates % self.config.period == 0:
-            self.copy()
 
     def shrink(self, fresh: QNetwork) -> None:
         """Resets the online network towards a `fresh` one, and the target to it."""

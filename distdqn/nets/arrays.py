@@ -13,7 +13,19 @@ class ArrayModule(nn.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and buffers by name, on the CPU."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        own = self.state_dict()
+        floats = [x for x in own.values() if x.dtype == torch.float32]
+        if not (floats and floats[0].is_cuda):
+            return {name: value.detach().cpu().numpy().copy() for name, value in own.items()}
+        # one copy from the device for all: each waits for whatever the device has been asked to do
+        whole, at, arrays = torch.cat([x.detach().flatten() for x in floats]).cpu().numpy(), 0, dict[str, np.ndarray]()
+        for name, value in own.items():
+            if value.dtype == torch.float32:
+                arrays[name] = whole[at : at + value.numel()].reshape(value.shape)
+                at += value.numel()
+            else:
+                arrays[name] = value.cpu().numpy()
+        return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` of the same module gave. Raises `ValueError`: other names or shapes, so the settings

@@ -22,7 +22,7 @@ class Learning:
         """What is being drawn, and whom each waits for."""
         self.held = False
         """No draws are begun: the learner is about to move."""
-        self._published = 0
+        self._published, self._published_at = 0, 0.0
         self._positions = system.config.agent.sequence.length
         """Loss positions of a window: each counts as a sample, for the limiter and in the metrics."""
         system.starts("learner", self._start_anew)
@@ -108,7 +108,9 @@ class Learning:
         if replay.kind == "prioritized":
             for i, priorities in zip(parts, update.refs, strict=False):
                 s.begin(self._return(i, priorities))
-        if s.version - self._published >= s.config.learner.publish_period:
+        c = s.config.learner
+        soon = not s.lockstep and s.calls.clock < self._published_at + c.publish_seconds
+        if s.version - self._published >= c.publish_period and not soon:
             self.publish()
 
     def _return(self, index: int, priorities: Ref) -> Task:
@@ -138,6 +140,7 @@ class Learning:
     def publish(self) -> None:
         """Asks the learner for its weights, unless that has been done."""
         if not self.system.calls.of("weights"):
+            self._published_at = self.system.calls.clock
             self.system.begin(self._publish())
 
     def _publish(self) -> Task:

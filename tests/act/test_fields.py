@@ -11,7 +11,7 @@ import torch
 from distdqn.act.actor import Actor
 from distdqn.act.exploration import Greedy
 from distdqn.config import ActorsConfig, EnvConfig, ExplorationConfig, Import, ReplayConfig
-from distdqn.learn.minibatch import ToDevice, join_parts
+from distdqn.learn.minibatch import join, on_cpu, split_parts
 from distdqn.packed import pack
 from distdqn.replay.shard import ReplayShard
 from distdqn.types import Segment, StepField, Weights, named_arrays
@@ -50,7 +50,7 @@ def test_it_arrives_in_minibatches(segments: list[Segment]) -> None:
         shards[k % 2].add(pickle.loads(pickle.dumps(pack(segment))))
     batches = [shard.sample((20, 30), 0.4)[0] for shard in shards]
     compared = 0
-    for whole, minibatch in zip(join_parts(batches), ToDevice(torch.device("cpu"))(join_parts(batches)), strict=True):
+    for whole, minibatch in zip(map(join, split_parts(batches)), on_cpu(split_parts(batches)), strict=True):
         assert (minibatch.behaviour.dtype, minibatch.behaviour.shape) == (torch.float32, (len(whole), 2))
         assert (minibatch.gaze.dtype, minibatch.gaze.shape) == (torch.int16, (len(whole), 2, 2, 3))
         for row, origin in enumerate(whole.origin.tolist()):

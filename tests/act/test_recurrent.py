@@ -20,7 +20,7 @@ from distdqn.config import (
     ReplayConfig,
     SequenceConfig,
 )
-from distdqn.learn.minibatch import ToDevice, join_parts
+from distdqn.learn.minibatch import on_cpu, split_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.noisy import NoisyLinear
@@ -156,7 +156,7 @@ def test_acting_and_learning_see_the_errors_of_the_whole_stream(
     assert compared > 50
     loss = make_sequence_loss(config, env.spec.stack, network, network)
     batch, _ = shard.sample((300,), beta=0.4)
-    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
+    (minibatch,) = on_cpu(split_parts([batch]))
     lost = outcome(loss, minibatch, Horizon(2, 0.9), torch.Generator())
     starts = [(int(o[2]), int(o[3] + o[5])) for o in batch.origin]
     assert len(set(starts)) > 40

@@ -19,7 +19,7 @@ from torch import Tensor
 from distdqn.act.actor import Actor
 from distdqn.config import ActorsConfig, AgentConfig, EnvConfig, ReplayConfig, SequenceConfig
 from distdqn.learn.bellman import BOOTSTRAPS
-from distdqn.learn.minibatch import ToDevice, join_parts
+from distdqn.learn.minibatch import on_cpu, split_parts
 from distdqn.learn.objective import Horizon
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.nets.heads import Head, Values
@@ -156,7 +156,7 @@ def fed(case: Case, env: Any, batch: Batch) -> tuple[Targets, Spy]:
         patch.setattr("distdqn.learn.sequences.Bellman", lambda *a: made.append(Targets(*a)) or made[-1])
         online, target = Spy(case.agent.network, env.spec), Spy(case.agent.network, env.spec)
         loss = make_sequence_loss(case.agent, case.stack, online, target)
-    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
+    (minibatch,) = on_cpu(split_parts([batch]))
     outcome(loss, minibatch, Horizon(case.n, GAMMA), torch.Generator()).loss.backward()
     return made[0], online
 

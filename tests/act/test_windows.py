@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ from distdqn.act.actor import Actor
 from distdqn.act.segmenter import Segmenter
 from distdqn.algo.returns import n_step, transform_reward
 from distdqn.config import ActorsConfig, EnvConfig, ReplayConfig
-from distdqn.learn.minibatch import ToDevice, join_parts
+from distdqn.learn.minibatch import on_cpu, split_parts
 from distdqn.learn.transitions import observations
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.replay.shard import ReplayShard
@@ -162,7 +161,7 @@ def check(case: Case, tell: Tell, source: Source, damage: Damage = lambda s: s) 
         return
 
     batch, _ = shard.sample((30 * len(held),), beta=0.4)
-    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
+    (minibatch,) = on_cpu(split_parts([batch]))
     target = n_step(
         transform_reward(minibatch.reward, "clip" if case.clip else "none"), minibatch.terminated, minibatch.last, GAMMA
     )

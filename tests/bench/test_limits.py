@@ -29,13 +29,6 @@ def test_every_bound_by_hand() -> None:
     assert found.steps_per_s == pytest.approx(2 / 0.0245)
 
 
-def test_with_a_gpu_the_learner_takes_no_core_but_still_has_its_rate() -> None:
-    found = limit(COSTS, Shape(cores=8, actors=3, shards=2, ratio=4, gpu=True))
-    assert found.bounds["cores"] == pytest.approx(8 / 0.0125)
-    assert found.binding == "learner"
-    assert found.steps_per_s == pytest.approx(125)
-
-
 def test_one_actor_binds_where_little_is_learned() -> None:
     found = limit(COSTS, Shape(cores=64, actors=1, shards=1, ratio=0.5))
     assert (found.binding, found.steps_per_s) == ("actors", pytest.approx(100))

@@ -22,6 +22,7 @@ from distdqn.scale.measured import time_to
 from tests.runtime.helpers import ROOT
 
 PONG_SCORE = 18.0
+LEARNERS = ("pong", "dqn_2015", "rainbow", "c51", "munchausen_iqn", "drq", "bbf", "btr", "autoencoder", "drqn", "r2d2")
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Check:
             ("doctor", 0.05, self.doctor),
             ("CUDA tests", 0.15, self.tests),
             ("emulators", 0.05, self.emulators),
+            ("updates", 0.15, self.updates),
             ("bench, batch of 512", 0.12, lambda s: self.bench(s, "pong", 512)),
             ("bench, batch of 32", 0.12, lambda s: self.bench(s, "dqn_2015", 32)),
             ("Pong", 0.25, self.pong),
@@ -122,6 +124,13 @@ class Check:
             with multiprocessing.get_context("spawn").Pool(count) as pool:
                 found[f"{count} processes"] = f"{sum(pool.map(_emulate, [each] * count)):,.0f} frames/s"
         return found
+
+    def updates(self, seconds: float) -> dict[str, Any]:
+        """The learner alone, agent by agent: captured and step by step."""
+        arguments = "-P", "-m", "tests.laboratory.updates", min(1.0, seconds / 60), *LEARNERS, *self.keys
+        said = self._command("updates", seconds, *arguments)
+        lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        return {line.pop("experiment"): ", ".join(f"{k} {v}" for k, v in line.items()) for line in lines}
 
     def bench(self, seconds: float, experiment: str, batch: int) -> dict[str, Any]:
         """The stages and the whole system with batches of so many."""

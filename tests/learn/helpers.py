@@ -10,7 +10,7 @@ import torch
 
 from distdqn.config import NetworkConfig
 from distdqn.learn.learner import Learner
-from distdqn.learn.minibatch import Minibatch, ToDevice, join_parts
+from distdqn.learn.minibatch import Minibatch, on_cpu, split_parts
 from distdqn.learn.objective import Horizon, Objective, Outcome
 from distdqn.types import Batch, EnvSpec, Priorities, UpdateStats
 from tests.configs import agent_config, learner_config, network_config
@@ -65,7 +65,7 @@ def outcome(objective: Objective, batch: Minibatch, horizon: Horizon, generator:
 
 def tensors(batch: Batch) -> Minibatch:
     """The only minibatch of `batch`, on the CPU."""
-    (minibatch,) = ToDevice(torch.device("cpu"))(join_parts([batch]))
+    (minibatch,) = on_cpu(split_parts([batch]))
     return minibatch
 
 

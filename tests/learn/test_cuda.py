@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from distdqn.nets.heads import HEADS
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
 from tests.configs import network_config
 from tests.learn.helpers import CUDA, OPTIMISERS, PIXELS, VECTOR, assert_same, make_learner, update
+from tests.learn.test_program import AGENTS, batches
 
 Make = Callable[..., Batch]
 
@@ -62,3 +64,71 @@ def test_in_lockstep_a_seed_gives_the_same_bits(make_batch: Make, head: str) -> 
         (b,), _ = update(two, part)
         np.testing.assert_array_equal(a.priority, b.priority)
     assert_same(one.weights().arrays, two.weights().arrays)
+
+
+@CUDA
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_captured_update_is_the_one_made_step_by_step(make_batch: Make, name: str) -> None:
+    settings = {**AGENTS[name], "device": "cuda", "deterministic": True}
+    one, other = make_learner(**settings, capture="off"), make_learner(**settings)
+    for batch in batches(make_batch, one, 4):
+        (a,), stats = update(one, batch)
+        (b,), others = update(other, batch)
+        np.testing.assert_allclose(b.priority, a.priority, rtol=1e-3, atol=1e-4)
+        assert others.metrics == pytest.approx(stats.metrics, rel=1e-3, abs=1e-4)
+    assert other.program is not None and other.program.graphs and one.program is None
+    for key, array in one.weights().arrays.items():
+        np.testing.assert_allclose(other.weights().arrays[key], array, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+@CUDA
+def test_a_captured_update_that_is_not_finite_is_left_out(make_batch: Make) -> None:
+    one, other = (make_learner(VECTOR, device="cuda", target_period=3, capture=how) for how in ("off", "auto"))
+    for k, batch in enumerate(batches(make_batch, one, 4)):
+        if k == 2:
+            batch.reward[12] = np.nan
+        (a,), stats = update(one, batch)
+        (b,), others = update(other, batch)
+        np.testing.assert_array_equal(a.key, b.key)
+        assert stats.skipped == others.skipped == (k == 2)
+    assert one.updates == other.updates == 15
+    for key, array in one.weights().arrays.items():
+        np.testing.assert_allclose(other.weights().arrays[key], array, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+@CUDA
+def test_the_host_waits_only_at_the_end_of_a_call(make_batch: Make) -> None:
+    learner = make_learner(PIXELS, network_config(torso="dqn_2013", hidden=(16,)), device="cuda", target_period=3)
+    first, second, third = batches(make_batch, learner, 3)
+    update(learner, first)
+    update(learner, second)
+    assert learner.program is not None
+    read = learner.program.read
+
+    def waits() -> Any:
+        torch.cuda.set_sync_debug_mode("default")
+        return read()
+
+    learner.program.read = waits  # type: ignore[method-assign]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        update(learner, third)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert learner.updates == 12
+
+
+@CUDA
+def test_resumed_it_goes_on_as_the_same_run(make_batch: Make) -> None:
+    network = network_config(torso="mlp", hidden=(16,), noisy=True)
+    learner = make_learner(VECTOR, network, device="cuda", deterministic=True)
+    made = batches(make_batch, learner, 4)
+    for batch in made[:2]:
+        update(learner, batch)
+    other = make_learner(VECTOR, network, device="cuda", deterministic=True, seed=0)
+    other.restore(learner.state())
+    for batch in made[2:]:
+        update(learner, batch)
+        update(other, batch)
+    for key, array in learner.weights().arrays.items():
+        np.testing.assert_allclose(other.weights().arrays[key], array, rtol=1e-3, atol=1e-4, err_msg=key)

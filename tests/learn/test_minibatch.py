@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distdqn.learn.minibatch import ToDevice, cut, join_parts
+from distdqn.learn.minibatch import cut, join, on_cpu, split_parts
+from distdqn.learn.staging import Staging
 from distdqn.types import Batch, EnvSpec, named_arrays
 
 VECTOR = EnvSpec("vector", (2,), "float32", 1, 3)
@@ -27,7 +28,7 @@ def test_each_row_reaches_its_minibatch_and_its_value_comes_back(make_batch: Mak
     parts = [make_batch(VECTOR, s, seed=i + 1) for i, s in enumerate(sizes)]
     # the importance tells which part and row it is of, so that it can stand for the row's priority
     parts = [replace(p, importance=p.key.astype(np.float32)) for p in parts]
-    minibatches = join_parts(parts)
+    minibatches = [join(rows) for rows in split_parts(parts)]
     assert len(minibatches) == len(sizes[0])
     for u, minibatch in enumerate(minibatches):
         rows = [(p, r) for p in parts for r in range(sum(p.sizes[:u]), sum(p.sizes[: u + 1]))]
@@ -47,7 +48,7 @@ def test_by_hand(make_batch: Make) -> None:
 
 def test_parts_must_have_as_many_minibatches(make_batch: Make) -> None:
     with pytest.raises(ValueError, match="different numbers of minibatches"):
-        join_parts([make_batch(VECTOR, (2, 2)), make_batch(VECTOR, (4,))])
+        split_parts([make_batch(VECTOR, (2, 2)), make_batch(VECTOR, (4,))])
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
@@ -58,12 +59,14 @@ def test_tensors_are_the_arrays(make_batch: Make, device: str) -> None:
     batch = make_batch(EnvSpec("pixels", (4, 3), "uint8", 2, 3), (3, 1, 4))
     for array in named_arrays(batch).values():
         array.flags.writeable = False  # as a view of shared memory is
-    arrays = join_parts([batch])
-    got = list(ToDevice(torch.device(device))(arrays))
-    assert len(got) == 3
-    for minibatch, expected in zip(got, arrays, strict=True):
+    rows = split_parts([batch])
+    arrive = Staging(torch.device(device)) if device == "cuda" else on_cpu
+    arrived = 0
+    for minibatch, (expected,) in zip(arrive(rows), rows, strict=True):
+        arrived += 1
         for name in (*expected.steps, "frames", "memory", "importance"):
             tensor, array = getattr(minibatch, name), getattr(expected, name)
             assert tensor.device.type == device
             np.testing.assert_array_equal(tensor.cpu().numpy(), array)
             assert tensor.cpu().numpy().dtype == array.dtype
+    assert arrived == 3
