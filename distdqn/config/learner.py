@@ -110,8 +110,9 @@ class LearnerConfig(Section):
     """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
     one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the loss: `auto` does it for pixels on the CPU, unless there are two threads and no noisy or
-    spectrally normalized layers: sharing the backward pass gained more with the 2015 network, and excludes it."""
+    """torch.compile of the loss: `auto` does it for pixels, on a GPU where Triton and a C compiler are there, on a CPU
+    unless there are two threads and no noisy or spectrally normalized layers: sharing the backward pass gained more
+    with the 2015 network, and excludes it."""
     capture: Literal["auto", "on", "off"] = "auto"
     """Runs all updates of a call without waiting for the device; on a GPU, where `auto` does it, each is one captured
     CUDA graph. One that is not finite is found at the end of the call, and made again with a look at each step."""

@@ -1,6 +1,8 @@
 """The device that learns, and how exactly it computes."""
 
 import os
+import shutil
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,6 +46,12 @@ def prepare_device(config: LearnerConfig, pixels: bool, deterministic: bool) -> 
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
             torch.use_deterministic_algorithms(True)
     return device
+
+
+def has_triton() -> bool:
+    """Whether kernels can be compiled for a GPU: Triton is there, and a C compiler, which it calls."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    return find_spec("triton") is not None and compiler is not None
 
 
 def set_precision(exact: bool) -> None:

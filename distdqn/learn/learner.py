@@ -60,7 +60,7 @@ class Learner:
         self.objective = make_loss(agent, config, spec.stack, self.online, self.target, self.pace.compiled)
         shared = (p for a in self.auxiliaries.values() for p in a.shared)
         self.parameters = [*self.online.parameters(), *shared]
-        self.optimizer = optimizers.make_optimizer(config.optimizer, self.parameters)
+        self.optimizer = optimizers.make_optimizer(config.optimizer, self.parameters, self.pace.compiled)
         self.to_device = Staging(self.device) if self.device.type == "cuda" else on_cpu
         self.generator, self.target_generator = torch.Generator(self.device), torch.Generator(self.device)
         self.updates = self.bad_in_a_row = 0
@@ -70,6 +70,8 @@ class Learner:
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
         network.bf16 = in_bfloat16(self.config.precision, self.device, self.spec.pixels)
+        if self.device.type == "cuda" and network.bf16:  # planes last; its convolutions of float32 want them first
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
     def _auxiliaries(self) -> dict[str, Auxiliary]:

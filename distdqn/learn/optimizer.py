@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by name."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,49 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distdqn.config import OptimizerConfig
+from distdqn.learn.rmsprop import CenteredRMSProp
 
 
-class CenteredRMSProp(Optimizer):
-    """RMSProp as in DQN 2015: p -= lr g / sqrt(E[g^2] - E[g]^2 + eps), eps inside the root
-    (Graves 2013, equations 38 to 45, without momentum; the code of Mnih et al. 2015).
-
-    `torch.optim.RMSprop` adds eps outside, which for eps = 0.01 takes steps ten times as long where
-    gradients are small.
-    """
-
-    def __init__(self, params: Iterable[nn.Parameter], lr: float | Tensor, decay: float, eps: float) -> None:
-        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients at hand."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            for p in params:
-                if not self.state[p]:
-                    self.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
-            grads: list[Tensor] = [p.grad for p in params]
-            means = [self.state[p]["mean"] for p in params]
-            squares = [self.state[p]["square"] for p in params]
-            decay = group["decay"]
-            torch._foreach_mul_(means, decay)
-            torch._foreach_add_(means, grads, alpha=1 - decay)
-            torch._foreach_mul_(squares, decay)
-            torch._foreach_addcmul_(squares, grads, grads, value=1 - decay)
-            roots = torch._foreach_addcmul(squares, means, means, value=-1.0)
-            # a variance that rounding made negative by more than eps would have no root
-            torch._foreach_clamp_min_(roots, 0.0)
-            torch._foreach_add_(roots, group["eps"])
-            torch._foreach_sqrt_(roots)
-            if isinstance(group["lr"], Tensor):
-                torch._foreach_div_(roots, -group["lr"])
-                torch._foreach_addcdiv_(params, grads, roots)
-            else:
-                torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
-
-
-def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone.
+def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter], compiled: bool = False) -> Optimizer:
+    """The optimizer that `config` names. AdamW's decay leaves biases and normalization alone. `compiled`: so is what is
+    written here; PyTorch has one pass for the others.
 
     On a CUDA device it can be captured: what changes from step to step is on the device, its learning rate too.
     """
@@ -70,13 +33,13 @@ def make_optimizer(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> O
     if config.kind == "sgd":
         return torch.optim.SGD(params, lr=lr, momentum=config.momentum, fused=cuda)
     if config.centered:
-        return CenteredRMSProp(params, lr, config.decay, epsilon)
+        return CenteredRMSProp(params, lr, config.decay, epsilon, compiled and cuda)
     return torch.optim.RMSprop(params, lr, config.decay, epsilon, momentum=config.momentum, capturable=cuda)
 
 
 def leaves_out(optimizer: Optimizer) -> bool:
     """Whether its step itself changes nothing where its attribute `found_inf`, a scalar tensor, is 1."""
-    return bool(optimizer.defaults.get("fused"))
+    return isinstance(optimizer, CenteredRMSProp) or bool(optimizer.defaults.get("fused"))
 
 
 def tensors_of(optimizer: Optimizer) -> list[Tensor]:
@@ -161,3 +124,9 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
             raise ValueError("this optimizer state belongs to another network")
     own["state"] = {int(i): {k: torch.from_numpy(v.copy()) for k, v in s.items()} for i, s in state.items()}
     optimizer.load_state_dict(own)
+    for p, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if (
+                isinstance(moment, Tensor) and moment.shape == p.shape
+            ):  # fused, it takes them to lie in memory as p does
+                moments[name] = torch.empty_like(p, dtype=moment.dtype).copy_(moment)

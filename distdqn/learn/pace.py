@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distdqn.config import AgentConfig, LearnerConfig
+from distdqn.learn.device import has_triton
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.weight_gradients import WeightGradients
 from distdqn.machine import keep_freed_memory
@@ -83,7 +84,7 @@ def make_pace(
     aside = on_cpu and config.threads > 1 and config.target.kind == "period" and agent.transitions
     plain = not agent.network.head.noisy and agent.network.torso.normalize != "spectral"
     shared = aside and config.threads == 2 and plain and wanted != "on"
-    compiled = wanted == "on" or (wanted == "auto" and on_cpu and pixels and not shared)
+    compiled = wanted == "on" or (wanted == "auto" and pixels and not shared and (on_cpu or has_triton()))
     if not aside:
         return Pace(prepare, config.threads, compiled)
     pace = SideBySide(prepare, config.threads - 1, compiled)

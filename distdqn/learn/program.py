@@ -126,6 +126,6 @@ class Program:
             self.optimizer.found_inf = 1 - self.ok.float()  # type: ignore[attr-defined]
         self.apply()
         if self.leaves_out:
-            del self.optimizer.found_inf  # type: ignore[attr-defined]
+            self.optimizer.found_inf = None  # type: ignore[attr-defined]
         for new, old in zip(self.changed, self.before, strict=True):
             torch.where(self.ok, new, old, out=new)

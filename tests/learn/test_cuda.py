@@ -56,7 +56,8 @@ def test_cuda_takes_bfloat16_for_pixels() -> None:
 @CUDA
 @pytest.mark.parametrize("head", HEADS)
 def test_in_lockstep_a_seed_gives_the_same_bits(make_batch: Make, head: str) -> None:
-    network = network_config(torso="dqn_2013", hidden=(16,), head=head)
+    values = {"v_min": -3.0, "v_max": 3.0} if head == "categorical" else {}
+    network = network_config(torso="dqn_2013", hidden=(16,), head=head, **values)
     one, two = (make_learner(PIXELS, network, device="cuda", deterministic=True) for _ in range(2))
     for k in range(3):
         part = make_batch(PIXELS, (32, 32), seed=k)
@@ -119,16 +120,30 @@ def test_the_host_waits_only_at_the_end_of_a_call(make_batch: Make) -> None:
 
 
 @CUDA
-def test_resumed_it_goes_on_as_the_same_run(make_batch: Make) -> None:
-    network = network_config(torso="mlp", hidden=(16,), noisy=True)
-    learner = make_learner(VECTOR, network, device="cuda", deterministic=True)
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("spec", [VECTOR, PIXELS], ids=["vector", "pixels"])
+def test_resumed_it_goes_on_as_the_same_run(make_batch: Make, spec: EnvSpec, optimizer: str) -> None:
+    network = network_config(torso="dqn_2013" if spec.pixels else "mlp", hidden=(16,), noisy=True)
+    learner = make_learner(spec, network, device="cuda", deterministic=True, optimizer=optimizer)
     made = batches(make_batch, learner, 4)
     for batch in made[:2]:
         update(learner, batch)
-    other = make_learner(VECTOR, network, device="cuda", deterministic=True, seed=0)
+    other = make_learner(spec, network, device="cuda", deterministic=True, optimizer=optimizer)
     other.restore(learner.state())
     for batch in made[2:]:
         update(learner, batch)
         update(other, batch)
     for key, array in learner.weights().arrays.items():
         np.testing.assert_allclose(other.weights().arrays[key], array, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+@CUDA
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_compiled_it_makes_the_same_updates(make_batch: Make, optimizer: str) -> None:
+    spec, network = EnvSpec("pixels", (84, 84), "uint8", 4, 6), network_config(torso="dqn_2015")
+    settings: dict[str, Any] = {"device": "cuda", "optimizer": optimizer, "learning_rate": 1e-4}
+    one, other = (make_learner(spec, network, compile=how, **settings) for how in ("off", "on"))
+    for batch in batches(make_batch, one, 3):
+        (a,), _ = update(one, batch)
+        (b,), _ = update(other, batch)
+        np.testing.assert_allclose(b.priority, a.priority, rtol=1e-2, atol=1e-2)

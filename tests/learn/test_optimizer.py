@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distdqn.config import OptimizerConfig
-from distdqn.learn.optimizer import CenteredRMSProp, learning_rate, make_optimizer, optimizer_state, restore_optimizer
+from distdqn.learn.optimizer import learning_rate, make_optimizer, optimizer_state, restore_optimizer
+from distdqn.learn.rmsprop import CenteredRMSProp
 
 
 @settings(max_examples=30, deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distdqn.nets.torso import CONVOLUTIONAL, Convolutions, SpectralConv2d, Torso, make_torso
+from distdqn.nets.torso import CONVOLUTIONAL, Convolutions, SpectralConv2d, Torso, convolve_folded, folds, make_torso
 from tests.configs import network_config
 
 NORMALISATIONS = ["none", "batch", "layer", "spectral"]
@@ -315,3 +315,19 @@ def test_vectors_stay_as_they_are(name: str) -> None:
 def test_vectors_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} needs images"):
         torso_of(name, (4,))
+
+
+@pytest.mark.parametrize(("planes", "outputs", "kernel", "stride"), [(4, 32, 8, 4), (3, 5, 4, 2), (2, 7, 6, 3)])
+@pytest.mark.parametrize("shape", [(84, 84), (42, 37), (9, 11)])
+def test_a_folded_convolution_is_the_same(
+    planes: int, outputs: int, kernel: int, stride: int, shape: tuple[int, int]
+) -> None:
+    layer = nn.Conv2d(planes, outputs, kernel, stride)
+    images = torch.randn(3, planes, *shape)
+    assert folds(layer)
+    torch.testing.assert_close(convolve_folded(layer, images), layer(images), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_folded_convolution_cannot_stand_for() -> None:
+    others = [nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 5, 2), nn.Conv2d(4, 8, 8, 4, padding=1), nn.Linear(4, 8)]
+    assert not any(folds(layer) for layer in others)
