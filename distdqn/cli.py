@@ -34,7 +34,7 @@ BENCH_EXAMPLES = """examples:
 SCALE_EXAMPLES = """examples:
   distdqn scale nodes=1,2,4 engine.address=auto experiment=apex actors.count=45 replay.shards=2
   distdqn scale nodes=1,4 engine.address=auto --strong --score 18 actors.count=16      the time to a score
-  distdqn scale multirun/2026-01-01/12-00-00           of a sweep over jobs of a cluster, as cluster.actors.nodes=1,2,4
+  distdqn scale multirun/2026-01-01/12-00-00           of a sweep over jobs of a cluster, as cluster.head.nodes=1,2,4
   distdqn scale --simulate nodes=1,8,64 experiment=apex actors.count=45 replay.shards=2 scale.update_ms=3
 """
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +27,17 @@ class Sweep:
     folder: Path
     runs: list[tuple[list[str], RunConfig]]
     yaml: str
+
+
+def one_by_one(texts: Sequence[str]) -> list[list[str]]:
+    """All combinations of overrides such as cluster.head.nodes=1,2, with one value for each key. Raises `ConfigError`,
+    which shows the override."""
+    choices = []
+    for text in texts:
+        override = parse(text, sweep=True)
+        values = list(override.sweep_string_iterator()) if override.is_sweep_override() else []
+        choices.append([f"{override.key_or_group}={value}" for value in values] or [text])
+    return [list(chosen) for chosen in product(*choices)]
 
 
 def combinations(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:

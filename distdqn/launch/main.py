@@ -13,7 +13,7 @@ from typing import Any
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.cluster import LocalConfig, SlurmConfig, compose_cluster
 from distdqn.config.compose import compose
-from distdqn.config.sweep import combinations
+from distdqn.config.sweep import combinations, one_by_one
 from distdqn.launch import kuberay, ray_job, ray_up, slurm
 from distdqn.launch.job import Typed, with_actors
 from distdqn.launch.job import key_of as _key
@@ -31,19 +31,19 @@ class Asked:
     """What is asked for.
 
     Attributes:
-        runs: the overrides of each run, without its folder, and its config, whose `run_dir` is absolute.
+        runs: the site of each run, its overrides, without its folder, and its config, whose `run_dir` is absolute.
         folder: of the run or of the sweep, absolute.
         yaml: Hydra's `multirun.yaml` of a sweep; None where it is none.
     """
 
-    runs: list[tuple[list[str], RunConfig]]
+    runs: list[tuple[Any, list[str], RunConfig]]
     folder: Path
     yaml: str | None = None
 
     @property
     def name(self) -> str:
         """What to call it."""
-        return "-".join(dict.fromkeys(config.name for _, config in self.runs))
+        return "-".join(dict.fromkeys(config.name for *_, config in self.runs))
 
 
 def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool, multirun: bool = False) -> int:
@@ -58,35 +58,45 @@ def launch(overrides: Sequence[str], config_dir: str | None, dry_run: bool, mult
     if len(names) != 1:
         raise ConfigError("cluster: say once where to, as cluster=slurm")
     rest = [text for text in overrides if text not in about_site]
-    site = compose_cluster(names[0], [text for text in about_site if _key(text) != "cluster"], config_dir)
+    texts = [text for text in about_site if _key(text) != "cluster"]
+    sites = [compose_cluster(names[0], chosen, config_dir) for chosen in (one_by_one(texts) if multirun else [texts])]
+    site = sites[0]
     joins = not isinstance(site, LocalConfig)
     for text in rest:
         if joins and _key(text) in OURS:
             raise ConfigError(f"{text}: the launcher says it, since the cluster begins with the job")
-    asked = _asked(rest, [*rest, *(["engine.address=auto"] if joins else [])], config_dir, multirun)
-    specs = [_check(config) for _, config in asked.runs]
+    asked = _asked(sites, rest, [*rest, *(["engine.address=auto"] if joins else [])], config_dir, multirun)
+    specs = [_check(config) for *_, config in asked.runs]
     options = ["--config-dir", str(Path(config_dir).absolute())] if config_dir else []
     if isinstance(site, SlurmConfig):
-        return _slurm(site, asked, specs, options, dry_run)
+        return _slurm(asked, specs, options, dry_run)
     if send := ELSEWHERE.get(site.kind):
-        return _elsewhere(site, asked, specs, config_dir, dry_run, send)
+        return _elsewhere(asked, specs, config_dir, dry_run, send)
     return _local(asked, [*options, *(text for text in rest if _key(text) != "run_dir")], dry_run)
 
 
-def _asked(rest: Sequence[str], composed: Sequence[str], config_dir: str | None, multirun: bool) -> Asked:
-    """`composed` is `rest` and what the launcher adds for the config alone."""
+def _asked(
+    sites: list[Any], rest: Sequence[str], composed: Sequence[str], config_dir: str | None, multirun: bool
+) -> Asked:
+    """`composed` is `rest` and what the launcher adds for the config alone. Each run is made on each of the `sites`."""
     if not multirun:
         config = compose(composed, config_dir)
         folder = Path(config.run_dir).absolute()
         texts = [text for text in rest if _key(text) != "run_dir"]
-        return Asked([(texts, replace(config, run_dir=str(folder)))], folder)
+        return Asked([(sites[0], texts, replace(config, run_dir=str(folder)))], folder)
     sweep = combinations(composed, config_dir)
     added = composed[len(rest) :]
     runs = []
     for texts, config in sweep.runs:
         grouped = [] if "track.group" in map(_key, texts) else [f"track.group={config.track.group}"]
         runs.append(([text for text in texts if text not in added] + grouped, config))
-    return Asked(runs, sweep.folder, sweep.yaml)
+    everything = []
+    for s, site in enumerate(sites):
+        for texts, config in runs:
+            number, *inside = Path(config.run_dir).relative_to(sweep.folder).parts
+            number = str(s * len(runs) + int(number)) if number.isdecimal() else f"{number}-{s}" if s else number
+            everything.append((site, texts, replace(config, run_dir=str(sweep.folder.joinpath(number, *inside)))))
+    return Asked(everything, sweep.folder, sweep.yaml)
 
 
 def _check(config: RunConfig) -> EnvSpec:
@@ -104,27 +114,28 @@ def _check(config: RunConfig) -> EnvSpec:
 
 
 def _elsewhere(
-    site: Any, asked: Asked, specs: list[EnvSpec], config_dir: str | None, dry_run: bool, send: Callable[..., None]
+    asked: Asked, specs: list[EnvSpec], config_dir: str | None, dry_run: bool, send: Callable[..., None]
 ) -> int:
     """Each run is a job of its own."""
-    for (texts, config), spec in zip(asked.runs, specs, strict=True):
+    for (site, texts, config), spec in zip(asked.runs, specs, strict=True):
         send(site, Typed(texts, config, spec, config_dir, asked.yaml is not None), dry_run)
     if asked.yaml and not dry_run:
         (asked.folder / "multirun.yaml").write_text(asked.yaml)
     return 0
 
 
-def _slurm(site: SlurmConfig, asked: Asked, specs: list[EnvSpec], options: list[str], dry_run: bool) -> int:
+def _slurm(asked: Asked, specs: list[EnvSpec], options: list[str], dry_run: bool) -> int:
     from distdqn.runtime.preflight import object_store_bytes
 
-    runs, counts = list[slurm.Run](), list[int]()
-    for (texts, config), spec in zip(asked.runs, specs, strict=True):
+    runs, counts, nodes = list[slurm.Run](), list[int](), list[int]()
+    for (site, texts, config), spec in zip(asked.runs, specs, strict=True):
         texts, config = with_actors(texts, config, site.cpus)
         store = object_store_bytes(config, spec)
-        runs.append(slurm.Run(Path(config.run_dir), [*options, *texts], store))
+        runs.append(slurm.Run(Path(config.run_dir), [*options, *texts], store, site))
         counts.append(config.actors.places)
+        nodes.append(site.head.nodes + site.actors.nodes)
     folder = asked.folder / "launch"
-    jobs = slurm.jobs(site, asked.name, folder, runs)
+    jobs = slurm.jobs(asked.name, folder, runs)
     if dry_run:
         print("\n".join(jobs.values()), end="")
         return 0
@@ -141,9 +152,8 @@ def _slurm(site: SlurmConfig, asked: Asked, specs: list[EnvSpec], options: list[
         if new and not numbers:
             shutil.rmtree(new)
         raise
-    nodes = site.head.nodes + site.actors.nodes
-    actors = "-".join(str(n) for n in sorted({min(counts), max(counts)}))
-    what = f"{asked.name}, {actors} actors on {nodes} {'node' if nodes == 1 else 'nodes'}"
+    actors, machines = ("-".join(str(n) for n in sorted({min(x), max(x)})) for x in (counts, nodes))
+    what = f"{asked.name}, {actors} actors on {machines} {'node' if machines == '1' else 'nodes'}"
     scripts = " ".join(shlex.quote(str(folder / name)) for name in jobs)
     if len(runs) == 1:
         print(f"job {numbers[0]}: {what}")

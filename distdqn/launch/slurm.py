@@ -20,11 +20,13 @@ class Run:
         run_dir: absolute, on a disk that all nodes share.
         arguments: of `distdqn train`.
         store: bytes of each node's object store.
+        site: where.
     """
 
     run_dir: Path
     arguments: Sequence[str]
     store: int
+    site: SlurmConfig
 
     def __str__(self) -> str:
         """Shell."""
@@ -32,13 +34,14 @@ class Run:
         return f"run={run}\nstore={self.store}\narguments=({shlex.join(self.arguments)})"
 
 
-def script(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run], **more: object) -> str:
-    """The text of a job, of more than one run of an array of jobs.
+def script(name: str, folder: Path, runs: Sequence[Run], **more: object) -> str:
+    """The text of a job, of more than one run of an array of jobs on the same site.
 
     Args:
         name: of the job. folder: absolute, where its output goes.
         more: further options of the job.
     """
+    site = runs[0].site
     head, actors = site.head, site.actors
     steps = []
     if head.nodes > 1:
@@ -74,16 +77,19 @@ def script(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run], **mo
     )
 
 
-def jobs(site: SlurmConfig, name: str, folder: Path, runs: Sequence[Run]) -> dict[str, str]:
+def jobs(name: str, folder: Path, runs: Sequence[Run]) -> dict[str, str]:
     """The texts of the jobs, by the names of their files. More than one run is an array; where the nodes are of two
-    kinds, of which Slurm makes no arrays, each is a job, and only one of a name runs at a time."""
-    if len(runs) == 1 or not site.actors.nodes:
-        return {"job.sbatch": script(site, name, folder, runs)}
+    kinds, of which Slurm makes no arrays, or others for each run, each is a job, and only one of a name runs at a
+    time."""
+    alike = all(run.site == runs[0].site for run in runs) and not runs[0].site.actors.nodes
+    if len(runs) == 1 or alike:
+        return {"job.sbatch": script(name, folder, runs)}
     texts = {}
     for i, run in enumerate(runs):
-        more = {} if site.at_once is None else {"dependency": "singleton"}
-        slot = i if site.at_once is None else i % site.at_once
-        texts[f"job-{i}.sbatch"] = script(site, f"{name}-{slot}", folder, [run], **more)
+        at_once = run.site.at_once
+        more = {} if at_once is None else {"dependency": "singleton"}
+        slot = i if at_once is None else i % at_once
+        texts[f"job-{i}.sbatch"] = script(f"{name}-{slot}", folder, [run], **more)
     return texts
 
 

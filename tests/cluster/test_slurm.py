@@ -192,3 +192,21 @@ def test_a_sweep_over_two_kinds_of_nodes_runs_one_after_the_other(slurm: Slurm, 
     assert slurm.state(second) == "PENDING"
     wait_for(lambda: slurm.state(second) == "COMPLETED", "the end", seconds=400)
     assert [outcome(tmp_path / "sweep" / str(i) / "catch") for i in (0, 1)] == ["done", "done"]
+
+
+def test_scale_compares_the_jobs_of_a_sweep_over_numbers_of_nodes(slurm: Slurm, tmp_path: Path) -> None:
+    game = ("experiment=catch", "env.kind=tests.cluster.slow:SlowCatch", "env.kwargs.step_s=0.02")
+    keys = (*game, *KEYS[1:], "actors.count=auto", "replay.shards=1", "budget.seconds=45", "hydra.sweep.dir=sweep")
+    site = ("-m", "cluster=slurm", "cluster.head.nodes=1,2", "cluster.head.cpus=4", "cluster.time=10")
+    jobs = [line.split()[1].strip(":") for line in distdqn(slurm, tmp_path, "launch", *site, *keys).splitlines()]
+
+    def done() -> bool:
+        return not slurm("squeue", "-h", "-r", "-o", "%T").split()
+
+    wait_for(done, f"the end of {jobs}", seconds=400)
+    said = distdqn(slurm, tmp_path, "scale", "sweep", "--warm-up", "8", "--out", "scale.json")
+    one, two = json.loads((tmp_path / "scale.json").read_text())["systems"]
+    print(said)
+    assert (one["nodes"], two["nodes"]) == (1, 2)
+    assert two["actors"] > one["actors"]
+    assert two["frames_per_s"] > one["frames_per_s"]

@@ -175,6 +175,20 @@ def test_a_sweep_over_two_kinds_of_nodes_is_a_job_for_each_run(
     assert all("--dependency=singleton" in head and "--array" not in " ".join(head) for head in heads)
 
 
+def test_a_sweep_over_numbers_of_nodes_is_a_job_for_each_run(
+    capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path
+) -> None:
+    sweep = ("-m", "cluster.head.nodes=1,3", "cluster.at_once=1", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert main([*SLURM, *sweep]) == 0
+    assert "4 runs of catch, 5-21 actors on 1-3 nodes each" in capsys.readouterr().out
+    texts = [(tmp_path / "sweep" / "launch" / f"job-{i}.sbatch").read_text() for i in range(4)]
+    for i, (text, (nodes, seed)) in enumerate(zip(texts, itertools.product((1, 3), (1, 2)), strict=True)):
+        assert {f"--nodes={nodes}", "--job-name=catch-0", "--dependency=singleton"} <= set(options(text))
+        words = driver(text)
+        assert {f"seed={seed}", f"actors.count={8 * nodes - 3}"} <= set(words)
+        assert words[-1] == f"run_dir={tmp_path / 'sweep' / str(i) / 'catch'}"
+
+
 def test_what_is_wrong_in_a_sweep_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str], sbatch: Path
 ) -> None:
