@@ -182,6 +182,10 @@ def _described(config: RunConfig, spec: EnvSpec, machine: Machine) -> list[Findi
     shards = f"{c.replay.shards} shard{'s' * (c.replay.shards > 1)}"
     held = f"{c.replay.capacity:,} transitions in {shards}: {_gib(each * c.replay.capacity)} when full"
     where = f"{c.agent.network.torso.kind} on {'the GPU' if gpu else 'the CPU'}"
+    if gpu:
+        from distdqn.learn.program import may_capture  # where there is no GPU, PyTorch is not waited for
+
+        where += ", updates captured" if may_capture(c.agent, c.learner, gpu) else ", updates step by step"
     pace = f"batch {c.learner.batch_size}, {c.learner.samples_per_insert:g} samples per insert"
     return [
         Finding("experiment", f"{c.name}: {c.note}" if c.note else c.name),

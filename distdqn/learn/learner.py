@@ -15,7 +15,7 @@ from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Horizon, Objective, horizon_at
 from distdqn.learn.pace import make_pace
 from distdqn.learn.pretrained import load_torso
-from distdqn.learn.program import Gradient, Program
+from distdqn.learn.program import Gradient, Program, may_capture
 from distdqn.learn.report import Report
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.learn.staging import Staging
@@ -65,7 +65,8 @@ class Learner:
         self.generator, self.target_generator = torch.Generator(self.device), torch.Generator(self.device)
         self.updates = self.bad_in_a_row = 0
         self.program: Program | None = None
-        self.may_capture = self._may_capture()
+        asks = any(type(a).learn is not Auxiliary.learn for a in self.auxiliaries.values())
+        self.may_capture = may_capture(agent, config, self.device.type == "cuda") and not asks
 
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
@@ -84,13 +85,6 @@ class Learner:
         if agent.bonus.kind == "ngu":
             found["novelty"] = NoveltyAuxiliary(agent.bonus, self.spec, self.seed, agent.sequence.burn_in)
         return {name: auxiliary.to(self.device) for name, auxiliary in found.items()}
-
-    def _may_capture(self) -> bool:
-        """Whether updates go through a `Program`, unless a part of the agent's needs the host in the middle of one."""
-        asks = any(type(a).learn is not Auxiliary.learn for a in self.auxiliaries.values())
-        return not asks and (
-            self.config.capture == "on" or (self.config.capture == "auto" and self.device.type == "cuda")
-        )
 
     def update(self, progress: float, *parts: Batch) -> tuple[Any, ...]:
         """One gradient step on each minibatch that `parts` make up together. Gives `Priorities` for each part, then

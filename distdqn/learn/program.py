@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from distdqn.config import AgentConfig, LearnerConfig
 from distdqn.learn.minibatch import Minibatch
 from distdqn.learn.objective import Horizon, Outcome
 from distdqn.learn.optimizer import leaves_out, tensors_of
@@ -33,6 +34,12 @@ class Row(NamedTuple):
 
     figures: Mapping[str, Tensor]
     priority: Tensor
+
+
+def may_capture(agent: AgentConfig, config: LearnerConfig, on_gpu: bool) -> bool:
+    """Whether updates go through a `Program`: on a GPU, or where that is asked for, unless a part of the agent's needs
+    the host in the middle of an update."""
+    return agent.bonus.kind == "none" and (config.capture == "on" or (config.capture == "auto" and on_gpu))
 
 
 class Program:
