@@ -1,5 +1,6 @@
 """The learner: owns the Q-network, its target and the optimizer."""
 
+import sys
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from distdqn.learn.novelty_auxiliary import NoveltyAuxiliary
 from distdqn.learn.objective import Horizon, Objective, horizon_at
 from distdqn.learn.pace import make_pace
 from distdqn.learn.pretrained import load_torso
-from distdqn.learn.program import Gradient, Program, may_capture
+from distdqn.learn.program import CannotCapture, Gradient, Program, may_capture
 from distdqn.learn.report import Report
 from distdqn.learn.sequences import make_sequence_loss
 from distdqn.learn.staging import Staging
@@ -115,7 +116,12 @@ class Learner:
         for number, batch in enumerate(self.to_device(minibatches), start):
             self._seed_target(number)
             self._seed_online(number)
-            program(batch, self._horizon(number))
+            try:
+                program(batch, self._horizon(number))
+            except CannotCapture as error:
+                print(f"distdqn: updates are made step by step, they cannot be captured: {error}", file=sys.stderr)
+                self.may_capture, self.program = False, None
+                break
             if self.target_update.copy_due(number + 1):
                 self.target_update.copy_where(program.ok)
             if self.target_update.reset_due(number + 1):

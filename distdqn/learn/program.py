@@ -42,6 +42,10 @@ def may_capture(agent: AgentConfig, config: LearnerConfig, on_gpu: bool) -> bool
     return agent.bonus.kind == "none" and (config.capture == "on" or (config.capture == "auto" and on_gpu))
 
 
+class CannotCapture(Exception):
+    """An update needs the host in its middle."""
+
+
 class Program:
     """Update after update on the same tensors, without a wait. One that is not finite changes nothing, and neither does
     any after it, until `read`, which waits, tells how many were well.
@@ -79,6 +83,7 @@ class Program:
         self.at = torch.zeros(1, dtype=torch.int64, device=device)
         self.table, self.discount = torch.empty(0, 0, device=device), torch.empty(0, device=device)
         self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        self._begun = set[tuple[int, int]]()
 
     def begin(self, updates: int, rows: int) -> None:
         """At most so many updates follow, of minibatches of so many rows."""
@@ -87,16 +92,21 @@ class Program:
             self.table = torch.empty(updates, width, device=self.device)
             self.discount = torch.empty(rows, device=self.device)
             self.graphs.clear()
+            self._begun.clear()
         self.ok.fill_(True)
         self.at.zero_()
 
     def __call__(self, batch: Minibatch, horizon: Horizon) -> None:
-        """One update."""
+        """One update. Raises `CannotCapture`: it was not made, since something in it needs the host."""
         self.discount.fill_(horizon.discount)
         if self.device.type != "cuda":
             self._update(batch, horizon.n)
             return
         key = batch.frames.data_ptr(), horizon.n
+        if key not in self._begun:  # what is compiled or set up at the first use must not be within the capture
+            self._begun.add(key)
+            self._update(batch, horizon.n)
+            return
         if key not in self.graphs:
             self.graphs[key] = self._capture(batch, horizon.n)
         self.graphs[key].replay()
@@ -112,8 +122,11 @@ class Program:
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._update(batch, n)
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._update(batch, n)
+        except RuntimeError as error:
+            raise CannotCapture(" ".join(str(error).split())[:300]) from error
         return graph
 
     def _update(self, batch: Minibatch, n: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from distdqn.learn.auxiliary import Penalty
 from distdqn.nets.heads import HEADS
 from distdqn.nets.qnetwork import QNetwork
 from distdqn.types import Batch, EnvSpec
@@ -147,3 +148,24 @@ def test_compiled_it_makes_the_same_updates(make_batch: Make, optimizer: str) ->
         (a,), _ = update(one, batch)
         (b,), _ = update(other, batch)
         np.testing.assert_allclose(b.priority, a.priority, rtol=1e-2, atol=1e-2)
+
+
+@CUDA
+def test_what_cannot_be_captured_is_made_step_by_step(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (make_learner(VECTOR, device="cuda", capture=how, l2=0.01) for how in ("off", "auto"))
+    whole = Penalty.loss
+
+    def asks(self: Penalty, *arguments: Any) -> Any:
+        loss, metrics = whole(self, *arguments)
+        assert loss is not None and float(loss) > 0  # waits for the device
+        return loss, metrics
+
+    monkeypatch.setattr(Penalty, "loss", asks)
+    for batch in batches(make_batch, one, 4):
+        (a,), _ = update(one, batch)
+        (b,), _ = update(other, batch)
+        np.testing.assert_allclose(b.priority, a.priority, rtol=1e-3, atol=1e-4)
+    assert other.program is None and other.updates == 16
+    assert "cannot be captured" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 
 from distdqn.learn.learner import Learner
 from distdqn.learn.minibatch import on_cpu, split_parts
+from distdqn.learn.program import CannotCapture, Program
 from distdqn.types import Batch
 from tests.configs import network_config
 from tests.learn.helpers import OPTIMISERS, PIXELS, assert_same, make_learner, update
@@ -97,4 +98,31 @@ def test_a_batch_that_is_not_finite_is_left_out(make_batch: Make, name: str, bad
         assert repr(replace(others, seconds=stats.seconds)) == repr(stats)
         assert others.skipped == (k == 2)
     assert other.updates == one.updates == 15
+    assert_same(one.state(), other.state())
+
+
+def test_what_cannot_be_captured_is_made_step_by_step(
+    make_batch: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = two()
+    first, second, third = batches(make_batch, one, 3)
+    for learner in (one, other):
+        update(learner, first)
+    run, calls = Program.__call__, 0
+
+    def fails_later(self: Program, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise CannotCapture("a copy")
+        run(self, *arguments)
+
+    monkeypatch.setattr(Program, "__call__", fails_later)
+    for batch in (second, third):
+        (a,), stats = update(one, batch)
+        (b,), others = update(other, batch)
+        np.testing.assert_array_equal(a.priority, b.priority)
+        assert replace(others, seconds=stats.seconds) == stats
+    assert calls == 3 and other.program is None
+    assert "they cannot be captured: a copy" in capsys.readouterr().err
     assert_same(one.state(), other.state())
