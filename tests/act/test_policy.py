@@ -129,3 +129,15 @@ def test_weights_of_the_bonus_are_left_to_it() -> None:
     arrays = {"novelty/embedding.weight": np.zeros(3, np.float32), **policy.network.arrays()}
     policy.load(Weights(1, arrays))
     assert policy.version == 1
+
+
+@pytest.mark.parametrize("torso", ["impala", "dqn_2013"])
+def test_it_says_what_the_learners_network_says(torso: str) -> None:
+    spec = EnvSpec("pixels", (36, 30), "uint8", 4, 6)
+    agent = agent_config(network=network_config(torso=torso, hidden=(16,)))
+    policy, network = Policy(agent, spec, 5), QNetwork(agent.network, spec).eval()
+    policy.load(Weights(1, network.arrays()))
+    stacks = np.random.default_rng(0).integers(0, 256, (4, 5, 36, 30), np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(stacks.swapaxes(0, 1).copy()))[0].q.numpy()
+    np.testing.assert_allclose(policy.q_values(stacks, np.full(5, 9, np.int32)), expected, rtol=1e-5, atol=1e-6)
