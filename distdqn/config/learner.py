@@ -107,8 +107,9 @@ class LearnerConfig(Section):
     """Seconds between them, at least: a fast learner need not hand out more versions than its actors can use. Lockstep
     goes by gradient steps alone."""
     threads: int = number(1, 1, 256)
-    """CPU threads. With two or more, a CPU learner that learns from transitions and updates its target by period has
-    one of them compute the next minibatch's target values meanwhile; with two, gradients of weights too (`compile`)."""
+    """CPU threads. With a GPU they put together its minibatches. With two or more, a CPU learner that learns from
+    transitions and updates its target by period has one of them compute the next minibatch's target values meanwhile;
+    with two, gradients of weights too (`compile`)."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the loss: `auto` does it for pixels, on a GPU where Triton and a C compiler are there, on a CPU
     unless there are two threads and no noisy or spectrally normalized layers: sharing the backward pass gained more

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 
 from distdqn.config import ConfigError, RunConfig
 from distdqn.config.compose import command_line, sweep_name
@@ -35,7 +36,10 @@ def one_by_one(texts: Sequence[str]) -> list[list[str]]:
     choices = []
     for text in texts:
         override = parse(text, sweep=True)
-        values = list(override.sweep_string_iterator()) if override.is_sweep_override() else []
+        try:
+            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else []
+        except HydraException:
+            raise ConfigError(f"{text}: write the values, as {override.key_or_group}=1,2") from None
         choices.append([f"{override.key_or_group}={value}" for value in values] or [text])
     return [list(chosen) for chosen in product(*choices)]
 

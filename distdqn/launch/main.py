@@ -90,13 +90,25 @@ def _asked(
     for texts, config in sweep.runs:
         grouped = [] if "track.group" in map(_key, texts) else [f"track.group={config.track.group}"]
         runs.append(([text for text in texts if text not in added] + grouped, config))
-    everything = []
-    for s, site in enumerate(sites):
-        for texts, config in runs:
-            number, *inside = Path(config.run_dir).relative_to(sweep.folder).parts
-            number = str(s * len(runs) + int(number)) if number.isdecimal() else f"{number}-{s}" if s else number
-            everything.append((site, texts, replace(config, run_dir=str(sweep.folder.joinpath(number, *inside)))))
+    if len(sites) == 1:
+        return Asked([(sites[0], *run) for run in runs], sweep.folder, sweep.yaml)
+    folders = _folders([Path(config.run_dir) for _, config in runs], len(sites), sweep.folder)
+    product = [(site, texts, config) for site in sites for texts, config in runs]
+    everything = [(*r, replace(c, run_dir=str(f))) for (*r, c), f in zip(product, folders, strict=True)]
     return Asked(everything, sweep.folder, sweep.yaml)
+
+
+def _folders(found: list[Path], sites: int, sweep: Path) -> list[Path]:
+    """Of each run on each of so many sites: numbered on where the folders that Hydra `found` for one are numbers."""
+    if not all(path.is_relative_to(sweep) for path in found):
+        raise ConfigError("run_dir: a sweep over machines has its folders below hydra.sweep.dir=DIR")
+    parts = [path.relative_to(sweep).parts for path in found]
+    numbers = [part[0] for part in parts] == [str(i) for i in range(len(found))]
+    return [
+        sweep.joinpath(str(s * len(found) + i) if numbers else f"{first}-{s}", *inside)
+        for s in range(sites)
+        for i, (first, *inside) in enumerate(parts)
+    ]
 
 
 def _check(config: RunConfig) -> EnvSpec:

@@ -63,7 +63,7 @@ class Learner:
         self.parameters = [*self.online.parameters(), *shared]
         self.optimizer = optimizers.make_optimizer(config.optimizer, self.parameters, self.pace.compiled)
         self.to_device = Staging(self.device) if self.device.type == "cuda" else on_cpu
-        self.generator, self.target_generator = torch.Generator(self.device), torch.Generator(self.device)
+        self.generator, self.target_generator = self._generators()
         self.updates = self.bad_in_a_row = 0
         self.program: Program | None = None
         asks = any(type(a).learn is not Auxiliary.learn for a in self.auxiliaries.values())
@@ -95,7 +95,7 @@ class Learner:
             progress: share of the budget in [0, 1], for the learning-rate schedule.
             parts: what each shard drew, all with the same number of minibatches.
         """
-        report, positions = Report(parts, self.device), self.agent.sequence.length
+        report, positions = Report(parts), self.agent.sequence.length
         torch.set_num_threads(self.pace.threads)  # other components in this process have their own number
         self._center(parts)
         minibatches = split_parts(parts)
@@ -121,6 +121,7 @@ class Learner:
             except CannotCapture as error:
                 print(f"distdqn: updates are made step by step, they cannot be captured: {error}", file=sys.stderr)
                 self.may_capture, self.program = False, None
+                self.generator, self.target_generator = self._generators()  # the others believe in the capture still
                 break
             if self.target_update.copy_due(number + 1):
                 self.target_update.copy_where(program.ok)
@@ -156,12 +157,16 @@ class Learner:
                 self.bad_in_a_row += 1
                 report.skip(outcome, norm, join(rows).origin, self.bad_in_a_row >= self.config.max_bad_updates)
 
+    def _generators(self) -> tuple[torch.Generator, torch.Generator]:
+        return torch.Generator(self.device), torch.Generator(self.device)
+
     def _program(self, names: list[str]) -> Program:
         def gradient(batch: Minibatch, horizon: Horizon) -> Gradient:
             return self._gradient(batch, self._ready(batch, horizon), may_read=False)
 
         generators = self.generator, self.target_generator
-        return Program(gradient, self._apply, self.optimizer, self.target_update.mixed, generators, names, self.device)
+        others = [*self.online.buffers(), *self.target_update.mixed]  # running statistics are of what was seen
+        return Program(gradient, self._apply, self.optimizer, others, generators, names, self.device)
 
     def _gradient(self, batch: Minibatch, ready: Any, may_read: bool) -> Gradient:
         """The gradient of a minibatch of which `ready` was prepared; `may_read`: for the device."""

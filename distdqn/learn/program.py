@@ -58,7 +58,7 @@ class Program:
         gradient: makes the gradient of a minibatch, from a horizon whose discount may be a tensor `[B]`.
         apply: takes the step, with all that follows it at every update.
         optimizer: takes the step in `apply`; it has taken one before.
-        others: tensors that `apply` changes beside the optimizer's own.
+        others: tensors that `gradient` and `apply` change beside the optimizer's own.
         generators: draw all random numbers, and are seeded before each update.
         names: of the figures that `gradient` gives.
         device: of all tensors.
@@ -122,14 +122,19 @@ class Program:
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
+        stream = torch.cuda.current_stream(self.device)
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._update(batch, n)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a part of one's own raises where it finds no number
+            torch.cuda.set_stream(stream)
             raise CannotCapture(" ".join(str(error).split())[:300]) from error
         return graph
 
     def _update(self, batch: Minibatch, n: int) -> None:
+        with torch.no_grad():
+            if self.changed:
+                torch._foreach_copy_(self.before, self.changed)
         found = self.gradient(batch, Horizon(n, self.discount))
         self.ok.logical_and_(torch.isfinite(found.norm + found.outcome.loss.detach()))
         self._step()
@@ -140,12 +145,12 @@ class Program:
 
     @torch.no_grad()
     def _step(self) -> None:
-        if self.changed:
-            torch._foreach_copy_(self.before, self.changed)
         if self.leaves_out:
             self.optimizer.found_inf = 1 - self.ok.float()  # type: ignore[attr-defined]
-        self.apply()
-        if self.leaves_out:
-            self.optimizer.found_inf = None  # type: ignore[attr-defined]
+        try:
+            self.apply()
+        finally:
+            if self.leaves_out:
+                self.optimizer.found_inf = None  # type: ignore[attr-defined]
         for new, old in zip(self.changed, self.before, strict=True):
             torch.where(self.ok, new, old, out=new)

@@ -14,10 +14,10 @@ from distdqn.types import Batch, Priorities, UpdateStats
 
 
 class Report:
-    """Takes in each update of one call, in order. `parts`: what each shard drew. `device`: where the means are made."""
+    """Takes in each update of one call, in order. `parts`: what each shard drew."""
 
-    def __init__(self, parts: Sequence[Batch], device: torch.device) -> None:
-        self.parts, self.device, self.start = parts, device, time.perf_counter()
+    def __init__(self, parts: Sequence[Batch]) -> None:
+        self.parts, self.start = parts, time.perf_counter()
         self.skipped, self.aborted, self.bad_batch = 0, False, dict[str, Any]()
         self._metrics: list[Mapping[str, Tensor]] = []
         self._priorities: list[Tensor] = []
@@ -49,7 +49,9 @@ class Report:
     def stats(self, version: int, positions: int, learning_rate: float) -> UpdateStats:
         """The figures; `positions` of each window count as samples, `version` is the number of updates by now."""
         names = self.names
-        means = [torch.stack([m[name].to(self.device) for m in self._metrics if name in m]).mean() for name in names]
+        there = {x.device for m in self._metrics for x in m.values()}
+        device = there.pop() if len(there) == 1 else torch.device("cpu")
+        means = [torch.stack([m[name].to(device) for m in self._metrics if name in m]).mean() for name in names]
         values = torch.stack(means).tolist() if means else []
         versions = np.concatenate([p.origin[:, 4] for p in self.parts])
         return UpdateStats(

@@ -90,7 +90,10 @@ def _stale(config: RunConfig, last: Mapping[str, float]) -> list[str]:
     limit = max(STALE, target.period if target.kind == "period" else 1 / target.tau)
     if lag <= limit:
         return []
-    if learner.publish_period > limit / 4:
+    rate = last.get("learner/updates_per_s", 0.0)
+    if learner.publish_seconds * rate > limit / 4:
+        remedy = f"learner.publish_seconds={limit / 4 / rate:.2g}"
+    elif learner.publish_period > limit / 4:
         remedy = f"learner.publish_period={int(limit / 4)}"
     elif actors.in_flight > 1:
         remedy = "actors.in_flight=1"

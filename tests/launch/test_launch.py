@@ -189,6 +189,32 @@ def test_a_sweep_over_numbers_of_nodes_is_a_job_for_each_run(
         assert words[-1] == f"run_dir={tmp_path / 'sweep' / str(i) / 'catch'}"
 
 
+@pytest.mark.parametrize(
+    ("how", "folders"), [((), ["0", "1", "2", "3"]), (("hydra.sweep.subdir='${seed}'",), ["1-0", "3-0", "1-1", "3-1"])]
+)
+def test_each_run_of_a_sweep_over_machines_has_a_folder(
+    capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path, how: tuple[str, ...], folders: list[str]
+) -> None:
+    sweep = ("-m", "cluster.head.nodes=1,2", "seed=1,3", "hydra.sweep.dir=sweep", *how)
+    assert main([*SLURM, *sweep]) == 0
+    texts = [(tmp_path / "sweep" / "launch" / f"job-{i}.sbatch").read_text() for i in range(4)]
+    assert [
+        Path(driver(text)[-1].partition("=")[2]).relative_to(tmp_path / "sweep").parts[0] for text in texts
+    ] == folders
+
+
+def test_folders_elsewhere_are_for_one_number_of_machines(
+    capsys: pytest.CaptureFixture[str], sbatch: Path, tmp_path: Path
+) -> None:
+    elsewhere = ("-m", "seed=1,2", f"run_dir={tmp_path}/out-${{seed}}", "hydra.sweep.dir=sweep")
+    assert main([*SLURM, *elsewhere]) == 0
+    assert driver((tmp_path / "sweep" / "launch" / "job.sbatch").read_text(), 1)[-1] == f"run_dir={tmp_path}/out-2"
+    assert main([*SLURM, *elsewhere, "cluster.head.nodes=1,2"]) == 2
+    assert "below hydra.sweep.dir=DIR" in capsys.readouterr().err
+    assert main([*SLURM, "-m", "cluster.head.nodes=glob(*)"]) == 2
+    assert "write the values, as cluster.head.nodes=1,2" in capsys.readouterr().err
+
+
 def test_what_is_wrong_in_a_sweep_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str], sbatch: Path
 ) -> None:

@@ -144,17 +144,19 @@ def test_compiled_it_makes_the_same_updates(make_batch: Make, optimizer: str) ->
     spec, network = EnvSpec("pixels", (84, 84), "uint8", 4, 6), network_config(torso="dqn_2015")
     settings: dict[str, Any] = {"device": "cuda", "optimizer": optimizer, "learning_rate": 1e-4}
     one, other = (make_learner(spec, network, compile=how, **settings) for how in ("off", "on"))
-    for batch in batches(make_batch, one, 3):
+    for batch in batches(make_batch, one, 4):
         (a,), _ = update(one, batch)
         (b,), _ = update(other, batch)
         np.testing.assert_allclose(b.priority, a.priority, rtol=1e-2, atol=1e-2)
+    assert one.program is not None and one.program.graphs and other.program is not None and other.program.graphs
 
 
 @CUDA
 def test_what_cannot_be_captured_is_made_step_by_step(
     make_batch: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other = (make_learner(VECTOR, device="cuda", capture=how, l2=0.01) for how in ("off", "auto"))
+    network = network_config(torso="mlp", hidden=(16,), noisy=True)
+    one, other = (make_learner(VECTOR, network, device="cuda", capture=how, l2=0.01) for how in ("off", "auto"))
     whole = Penalty.loss
 
     def asks(self: Penalty, *arguments: Any) -> Any:

@@ -39,6 +39,8 @@ AGENTS: dict[str, dict[str, Any]] = {
     "reset": {"reset_period": 5},
     "annealed": {"agent": {"n_step": 3, "n_step_final": 1, "discount_final": 0.5, "anneal_updates": 7}},
     "shifted": {"spec": PIXELS, "network": network_config(**CONV), "augment": "both", "online_views": 2},
+    "batch norm": {"spec": PIXELS, "network": network_config(**CONV, normalize="batch")},
+    "spectral": {"spec": PIXELS, "network": network_config(**CONV, normalize="spectral"), "target": "polyak"},
     "linear": {"schedule": "inverse", "schedule_decay": 0.1},
     "clipped": {"max_grad_norm": 0.01, "max_grad_value": 0.001},
     **{f"optimizer {i}": kind for i, kind in enumerate(OPTIMISERS)},
@@ -82,22 +84,26 @@ def test_it_waits_for_nothing(make_batch: Make, name: str) -> None:
     assert watched.operations > 20
 
 
-@pytest.mark.parametrize(
-    "name", ["vector", "noisy", "polyak", "lstm", *(f"optimizer {i}" for i in range(len(OPTIMISERS)))]
-)
-@pytest.mark.parametrize("bad", [0, 2, 3])
-def test_a_batch_that_is_not_finite_is_left_out(make_batch: Make, name: str, bad: int) -> None:
-    one, other = two(**AGENTS[name], target_period=3) if name != "polyak" else two(**AGENTS[name])
+OTHERS = ("pixels", "categorical", "quantile", "munchausen", "penalty", "linear", "clipped", "retrace")
+
+
+@pytest.mark.parametrize("name", [name for name in AGENTS if name not in OTHERS])
+@pytest.mark.parametrize("bad", [(2, 0), (2, 2), (1, 3), (0, 1), (2, "all"), (0, "all")])
+def test_a_batch_that_is_not_finite_is_left_out(make_batch: Make, name: str, bad: tuple[int, int | str]) -> None:
+    one, other = two(**{"target_period": 3, **AGENTS[name]})
+    skipped = 0
     for k, batch in enumerate(batches(make_batch, one, 4)):
-        if k == 2:
-            batch.reward[6 * bad] = np.nan
+        if k == bad[0]:
+            rows = batch.reward.reshape(4, -1)
+            rows[slice(None) if bad[1] == "all" else bad[1], :6] = np.nan  # all steps of the first window
         (a,), stats = update(one, batch)
         (b,), others = update(other, batch)
         np.testing.assert_array_equal(a.key, b.key)
         np.testing.assert_array_equal(a.priority, b.priority)
         assert repr(replace(others, seconds=stats.seconds)) == repr(stats)
-        assert others.skipped == (k == 2)
-    assert other.updates == one.updates == 15
+        skipped += others.skipped
+    assert skipped == (4 if bad[1] == "all" else 1) and one.updates == other.updates == 16 - skipped
+    assert other.program is not None
     assert_same(one.state(), other.state())
 
 

@@ -96,6 +96,9 @@ def test_old_weights() -> None:
     ):
         (line,) = told(config, **lag)
         assert line == f"the actors' weights are 3000 updates old, older than the target network: {remedy}"
+    apart = replace(CONFIG, learner=replace(CONFIG.learner, publish_seconds=2.0))
+    assert told(apart, **lag, learner__updates_per_s=1000.0)[0].endswith(": learner.publish_seconds=0.62")
+    assert told(apart, **lag, learner__updates_per_s=100.0)[0].endswith(": actors.in_flight=1")
     always = replace(CONFIG, learner=replace(CONFIG.learner, target=TargetConfig(period=1)))
     assert told(always, actor__weights_lag=100.0) == [] and told(always, actor__weights_lag=600.0)
 
