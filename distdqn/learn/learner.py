@@ -72,8 +72,8 @@ class Learner:
     def _network(self) -> QNetwork:
         network = QNetwork(self.agent.network, self.spec, self.agent.contexts).to(self.device)
         network.bf16 = in_bfloat16(self.config.precision, self.device, self.spec.pixels)
-        if self.device.type == "cuda" and network.bf16:  # planes last; its convolutions of float32 want them first
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cuda" and network.bf16:  # its convolutions of float32 want them first
+            network.keep_planes_last()
         return network
 
     def _auxiliaries(self) -> dict[str, Auxiliary]:

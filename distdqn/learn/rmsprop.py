@@ -14,10 +14,12 @@ class CenteredRMSProp(Optimizer):
     (Graves 2013, equations 38 to 45, without momentum; the code of Mnih et al. 2015).
 
     `torch.optim.RMSprop` adds eps outside, which for eps = 0.01 takes steps ten times as long where
-    gradients are small.
+    gradients are small. `lr`: a number, or a scalar tensor beside the parameters. `compiled`: so is a step with
+    `found_inf`, which then passes over the memory once.
     """
 
     found_inf: Tensor | None = None
+    """Where this scalar is 1, a step changes nothing: the name that it has in PyTorch's fused optimizers."""
 
     def __init__(
         self, params: Iterable[nn.Parameter], lr: float | Tensor, decay: float, eps: float, compiled: bool = False
@@ -78,5 +80,5 @@ def _advance_unless(
     new = [x.detach().clone() for x in old]
     count = len(params)
     _advance(new[:count], new[count : 2 * count], new[2 * count :], grads, lr, decay, eps)
-    for own, next in zip(old, new, strict=True):
-        own.copy_(torch.where(bad == 0, next, own))
+    for own, later in zip(old, new, strict=True):
+        own.copy_(torch.where(bad == 0, later, own))

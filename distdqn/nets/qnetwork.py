@@ -43,6 +43,10 @@ class QNetwork(ArrayModule):
         self.head: Head = build(config.head, HEADS, self.memory.features, spec.num_actions)
         initialize(self, config.initializer)
 
+    def keep_planes_last(self) -> None:
+        """Lays the weights of convolutions out with their planes last, in place; maps follow, values stay the same."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     @property
     def state_size(self) -> int:
         """M."""
